@@ -48,7 +48,9 @@ export class EndpointAddressError extends Error {
 export class SocketPathError extends Error {
   readonly code = "ERR_SOCKET_PATH";
   constructor(readonly value: string) {
-    super(`control socket path is ${Buffer.byteLength(value)} bytes, at most ${SOCKET_PATH_BYTES_MAX}: ${value}`);
+    super(
+      `control socket path is ${Buffer.byteLength(value)} bytes, at most ${SOCKET_PATH_BYTES_MAX}: ${value}`,
+    );
     this.name = "SocketPathError";
   }
 }
@@ -91,7 +93,10 @@ export interface Cluster {
   name: string;
   type: string;
   load_balancing_policy: { policies: { typed_extension_config: { name: string; typed_config: object } }[] };
-  load_assignment: { cluster_name: string; endpoints: { lb_endpoints: { endpoint: { address: SocketAddress } }[] }[] };
+  load_assignment: {
+    cluster_name: string;
+    endpoints: { lb_endpoints: { endpoint: { address: SocketAddress } }[] }[];
+  };
   typed_extension_protocol_options: Record<string, { http_filters?: unknown[] }>;
   [field: string]: unknown;
 }
@@ -154,19 +159,25 @@ function fillInferenceListener(listener: Listener, options: EnvoyConfigOptions):
     virtualHost.request_body_buffer_limit = options.bufferLimitBytes;
   }
   if (options.accessLogPath === null) delete manager.access_log;
-  else if (options.accessLogPath !== undefined) manager.access_log = [fileAccessLog(manager, options.accessLogPath)];
+  else if (options.accessLogPath !== undefined)
+    manager.access_log = [fileAccessLog(manager, options.accessLogPath)];
   fillPlugin(manager, options, options.pluginConfig);
 }
 
 function fillControlListener(listener: Listener, options: EnvoyConfigOptions): void {
   if (options.controlSocket !== undefined) {
-    if (Buffer.byteLength(options.controlSocket) > SOCKET_PATH_BYTES_MAX) throw new SocketPathError(options.controlSocket);
+    if (Buffer.byteLength(options.controlSocket) > SOCKET_PATH_BYTES_MAX)
+      throw new SocketPathError(options.controlSocket);
     (listener.address as { pipe: { path: string } }).pipe.path = options.controlSocket;
   }
   fillPlugin(listener.filter_chains[0]!.filters[0]!.typed_config, options, options.ingestConfig);
 }
 
-function fillPlugin(manager: ConnectionManager, options: EnvoyConfigOptions, configuration: string | undefined): void {
+function fillPlugin(
+  manager: ConnectionManager,
+  options: EnvoyConfigOptions,
+  configuration: string | undefined,
+): void {
   const plugin = manager.http_filters[0]!.typed_config.config;
   if (options.wasmPath !== undefined) plugin.vm_config.code.local.filename = options.wasmPath;
   if (configuration !== undefined) plugin.configuration.value = configuration;

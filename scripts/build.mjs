@@ -17,8 +17,22 @@ export const BUNDLES = [
   { entry: "host-sim/model-server/main.ts", output: "build/model-server.mjs" },
 ];
 
-const WASM_INPUTS = ["assembly", "asconfig.json", "package-lock.json", "scripts/build.mjs", "scripts/wasm-checks.mjs"];
-const BUNDLE_INPUTS = ["sidecar", "host-sim", "cli", "assembly/wire", "package-lock.json", "scripts", "tsconfig.json"];
+const WASM_INPUTS = [
+  "assembly",
+  "asconfig.json",
+  "package-lock.json",
+  "scripts/build.mjs",
+  "scripts/wasm-checks.mjs",
+];
+const BUNDLE_INPUTS = [
+  "sidecar",
+  "host-sim",
+  "cli",
+  "assembly/wire",
+  "package-lock.json",
+  "scripts",
+  "tsconfig.json",
+];
 
 /** What Envoy's V8 has had for years and asc emits. */
 const WASM_FEATURES = [
@@ -94,7 +108,15 @@ export async function bundle(esbuild, entry, output) {
 
 async function compile(target, ...more) {
   await mkdir(join(ROOT, "build"), { recursive: true });
-  await nodeTool("assemblyscript/bin/asc.js", "assembly/index.ts", "--config", "asconfig.json", "--target", target, ...more);
+  await nodeTool(
+    "assemblyscript/bin/asc.js",
+    "assembly/index.ts",
+    "--config",
+    "asconfig.json",
+    "--target",
+    target,
+    ...more,
+  );
 }
 
 async function nodeTool(script, ...args) {

@@ -44,7 +44,8 @@ export async function envoyVersion(path) {
     throw new EnvoyUnusableError(path, `\`--version\` failed: ${firstLine(error)}`);
   }
   const match = /version: [0-9a-f]+\/(\d+)\.(\d+)\.(\d+)/.exec(text);
-  if (match === null) throw new EnvoyUnusableError(path, `\`--version\` printed ${JSON.stringify(text.trim().slice(0, 80))}`);
+  if (match === null)
+    throw new EnvoyUnusableError(path, `\`--version\` printed ${JSON.stringify(text.trim().slice(0, 80))}`);
   return match.slice(1, 4).map(Number);
 }
 
@@ -52,7 +53,10 @@ export async function envoyVersion(path) {
 export async function checkEnvoy(path) {
   const version = await envoyVersion(path);
   if (version[0] < ENVOY_MINIMUM[0] || (version[0] === ENVOY_MINIMUM[0] && version[1] < ENVOY_MINIMUM[1]))
-    throw new EnvoyUnusableError(path, `version ${version.join(".")} is older than ${ENVOY_MINIMUM.join(".")}`);
+    throw new EnvoyUnusableError(
+      path,
+      `version ${version.join(".")} is older than ${ENVOY_MINIMUM.join(".")}`,
+    );
   const folder = await mkdtemp(join(tmpdir(), "epp-check-"));
   try {
     const config = join(folder, "envoy.json");
@@ -124,8 +128,13 @@ async function isExecutable(path) {
 
 /** What went wrong, in one line: Envoy's own last word where it has one. */
 function firstLine(error) {
-  const lines = String(error.stderr || error.message).trim().split("\n");
-  return lines.at(-1).replace(/^(\[[^\]]*\]\s*)+/, "").slice(0, 300);
+  const lines = String(error.stderr || error.message)
+    .trim()
+    .split("\n");
+  return lines
+    .at(-1)
+    .replace(/^(\[[^\]]*\]\s*)+/, "")
+    .slice(0, 300);
 }
 
 function wasmOnlyConfig() {

@@ -8,7 +8,9 @@ const OUTPUT_CHARS_MAX = 4_194_304;
 export class CommandError extends Error {
   code = "ERR_COMMAND";
   constructor(command, exitCode, output) {
-    super(`\`${command}\` ended with ${exitCode === null ? "a signal" : `code ${exitCode}`}\n${output.slice(-4_000)}`);
+    super(
+      `\`${command}\` ended with ${exitCode === null ? "a signal" : `code ${exitCode}`}\n${output.slice(-4_000)}`,
+    );
     this.name = "CommandError";
     this.exitCode = exitCode;
     this.output = output;
@@ -22,7 +24,11 @@ export class CommandError extends Error {
  */
 export function run(command, args, { cwd, env, show = false } = {}) {
   return new Promise((settle) => {
-    const child = spawn(command, args, { cwd, env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn(command, args, {
+      cwd,
+      env: { ...process.env, ...env },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
     let output = "";
     const take = (target) => (text) => {
       output = (output + text).slice(-OUTPUT_CHARS_MAX);

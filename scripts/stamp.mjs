@@ -8,7 +8,10 @@ export async function contentHash(root, paths) {
   const hash = createHash("sha256");
   for (const path of paths) {
     for (const file of await filesUnder(join(root, path))) {
-      hash.update(`${relative(root, file)}\0`).update(await readFile(file)).update("\0");
+      hash
+        .update(`${relative(root, file)}\0`)
+        .update(await readFile(file))
+        .update("\0");
     }
   }
   return hash.digest("hex");

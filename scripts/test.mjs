@@ -48,14 +48,17 @@ export function vitestCounts(code, report) {
 
 /** Files that failed before any of their tests ran. */
 function brokenFiles(report) {
-  return report.testResults.filter(({ status, assertionResults }) => status === "failed" && assertionResults.length === 0)
-    .length;
+  return report.testResults.filter(
+    ({ status, assertionResults }) => status === "failed" && assertionResults.length === 0,
+  ).length;
 }
 
 async function runChecks(name) {
   let passed = 0;
   for (const [title, [script, ...args]] of CHECKS[name]) {
-    const { code, output } = await step(title, () => run(NODE, [join(ROOT, "node_modules", script), ...args], { cwd: ROOT }));
+    const { code, output } = await step(title, () =>
+      run(NODE, [join(ROOT, "node_modules", script), ...args], { cwd: ROOT }),
+    );
     if (code === 0) passed++;
     else process.stdout.write(`${output}\n✗ ${title}\n`);
   }
@@ -123,4 +126,5 @@ function add(total, name, { passed, failed }) {
   process.stdout.write(`${name}: ${passed} passed, ${failed} failed\n\n`);
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) process.exitCode = await main(process.argv.slice(2));
+if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href)
+  process.exitCode = await main(process.argv.slice(2));

@@ -2,8 +2,16 @@
 
 /** Each: a name for the fault, a pattern in the text, and why it must not be there. */
 const FORBIDDEN = [
-  { name: "runtime library", pattern: /\$~lib\/rt\/[^\s()]*/, why: "the filter allocates nothing, so no allocator or collector is linked" },
-  { name: "memory.grow", pattern: /\bmemory\.grow\b/, why: "all memory is declared: linear memory never grows" },
+  {
+    name: "runtime library",
+    pattern: /\$~lib\/rt\/[^\s()]*/,
+    why: "the filter allocates nothing, so no allocator or collector is linked",
+  },
+  {
+    name: "memory.grow",
+    pattern: /\bmemory\.grow\b/,
+    why: "all memory is declared: linear memory never grows",
+  },
 ];
 
 /**
