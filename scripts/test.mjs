@@ -1,16 +1,15 @@
 // `npm test`: sets up, builds, checks, runs every test there is, and ends with `N passed, N failed`.
-//   node scripts/test.mjs [--only NAME[,NAME…]]     names: lint types unit host sidecar sim project envoy
+//   node scripts/test.mjs [--only NAME[,NAME…]]     names: lint types aspect unit host sidecar sim project envoy
 import { existsSync } from "node:fs";
 import { mkdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { pathToFileURL } from "node:url";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { stripVTControlCharacters } from "node:util";
 import { run, step } from "./process.mjs";
 import { setupProject, setupTestEnvoys } from "./setup.mjs";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
-const VITEST_PROJECTS = ["host", "sidecar", "sim", "project", "envoy"];
-/** Longest of everything, so that a hung runner fails the run instead of holding it. */
+export const VITEST_PROJECTS = ["unit", "host", "sidecar", "sim", "project", "envoy"];
 const NODE = process.execPath;
 
 /** Checks that are a command: each counts as one test. */
@@ -21,21 +20,20 @@ const CHECKS = {
   ],
   types: [["tsc --noEmit", ["typescript/bin/tsc", "--noEmit"]]],
 };
-export const NAMES = [...Object.keys(CHECKS), "unit", ...VITEST_PROJECTS];
+export const NAMES = [...Object.keys(CHECKS), "aspect", ...VITEST_PROJECTS];
 
 /** Counts of one runner. A runner that breaks without a summary counts as one failure. */
 function counts(passed, failed) {
   return { passed, failed };
 }
 
-/** as-pect's closing lines: `[Result]  : ✔ PASS` and `[Summary] : 12,  0 fail, 12 total`, with colours. */
+/** as-pect's closing lines, `[Tests]: 12 / 12`, which may be coloured. */
 export function aspectCounts(code, output) {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: colour codes begin with one.
-  const plain = output.replace(/\u001b\[[0-9;]*m/g, "");
-  const summary = [...plain.matchAll(/\[Summary\]\s*:\s*(\d+),\s*(\d+) fail/g)].at(-1);
+  const plain = stripVTControlCharacters(output);
+  const summary = [...plain.matchAll(/\[Tests\]: (\d+) \/ (\d+)/g)].at(-1);
   if (summary === undefined) return counts(0, 1);
-  const failed = Number(summary[2]);
-  return counts(Number(summary[1]), failed === 0 && code !== 0 ? 1 : failed);
+  const [passed, total] = [Number(summary[1]), Number(summary[2])];
+  return counts(passed, passed === total && code !== 0 ? 1 : total - passed);
 }
 
 /** Vitest's JSON report: a skipped test counts as failed, because nothing here may be skipped. */
@@ -65,7 +63,7 @@ async function runChecks(name) {
   return counts(passed, CHECKS[name].length - passed);
 }
 
-async function runUnit() {
+async function runAspect() {
   const script = join(ROOT, "node_modules/@as-pect/cli/bin/asp.js");
   const { code, output } = await step("as-pect", () => run(NODE, [script], { cwd: ROOT }));
   const result = aspectCounts(code, output);
@@ -109,7 +107,7 @@ async function main(args) {
     const projects = selected.filter((name) => VITEST_PROJECTS.includes(name));
     for (const name of selected) {
       if (name in CHECKS) add(total, name, await runChecks(name));
-      if (name === "unit") add(total, name, await runUnit());
+      if (name === "aspect") add(total, name, await runAspect());
     }
     if (projects.length > 0) add(total, projects.join(", "), await runVitest(projects));
   } catch (error) {

@@ -103,7 +103,7 @@ export async function startGateway(
   const replicas = await Promise.all(
     Array.from({ length: count }, (_, index) => startUpstream(`replica-${index}`)),
   );
-  const stopReplicas = (): Promise<void[]> => Promise.all(replicas.map((replica) => replica.stop()));
+  const stopReplicas = (): Promise<unknown> => Promise.all(replicas.map((replica) => replica.stop()));
   const endpoints = [...replicas.map(({ address }) => address), ...extraEndpoints];
   let envoy: RunningEnvoy;
   try {

@@ -151,7 +151,7 @@ class TextArea {
       target.writeUInt32LE(this.texts[text]!.length, at + 4);
     };
     const references = Buffer.alloc(this.references.length * REFERENCE_BYTES);
-    this.references.forEach((text, index) => pointTo(references, index * REFERENCE_BYTES, text));
+    for (const [index, text] of this.references.entries()) pointTo(references, index * REFERENCE_BYTES, text);
     for (const { record, direct, lists } of records) {
       for (const { at, text } of direct) pointTo(record, at, text);
       for (const { at, first } of lists)
