@@ -24,25 +24,25 @@ let valueLen: u32 = 0;
  */
 export function setRowRecord(row: u32, record: usize, snapshot: usize): void {
   if (row >= <u32>ROWS_MAX) return;
-  store<u32>(records + (<usize>row << 2), <u32>record);
-  store<u32>(snapshots + (<usize>row << 2), <u32>snapshot);
-  const version = versions + (<usize>(row / POOL_ENDPOINTS_MAX) << 2);
+  store<u32>(records + ((<usize>row) << 2), <u32>record);
+  store<u32>(snapshots + ((<usize>row) << 2), <u32>snapshot);
+  const version = versions + ((<usize>(row / POOL_ENDPOINTS_MAX)) << 2);
   store<u32>(version, load<u32>(version) + 1);
 }
 
 /** The row's endpoint record (wire/snapshot.ts), or 0. */
 export function rowRecord(row: u32): usize {
-  return <usize>load<u32>(records + (<usize>row << 2));
+  return <usize>load<u32>(records + ((<usize>row) << 2));
 }
 
 /** The snapshot that the row's offsets count from, or 0. */
 export function rowSnapshot(row: u32): usize {
-  return <usize>load<u32>(snapshots + (<usize>row << 2));
+  return <usize>load<u32>(snapshots + ((<usize>row) << 2));
 }
 
 /** Changes whenever a label of any row of the pool may have changed. */
 export function labelsVersion(pool: u32): u32 {
-  return load<u32>(versions + (<usize>pool << 2));
+  return load<u32>(versions + ((<usize>pool) << 2));
 }
 
 /** Looks up a label of a row by its key. True: labelValuePtr() and labelValueLen() tell the value. */

@@ -12,8 +12,8 @@ export function base64EncodedBytes(bytes: u32): u32 {
 export function base64Encode(ptr: usize, bytes: u32, out: usize): void {
   for (let i: u32 = 0; i < bytes; i += 3) {
     const left = bytes - i;
-    let group = <u32>load<u8>(ptr + i) << 16;
-    if (left > 1) group |= <u32>load<u8>(ptr + i + 1) << 8;
+    let group = (<u32>load<u8>(ptr + i)) << 16;
+    if (left > 1) group |= (<u32>load<u8>(ptr + i + 1)) << 8;
     if (left > 2) group |= <u32>load<u8>(ptr + i + 2);
     store<u8>(out, digit(group >> 18));
     store<u8>(out + 1, digit((group >> 12) & 63));
@@ -36,7 +36,7 @@ export function base64Decode(ptr: usize, bytes: u32, out: usize): i32 {
     for (let j: u32 = 0; j < 4; j++) {
       const value = j < digits ? valueOf(load<u8>(ptr + i + j)) : 0;
       if (value < 0) return -1;
-      group = (group << 6) | <u32>value;
+      group = (group << 6) | (<u32>value);
     }
     store<u8>(at++, <u8>(group >> 16));
     if (digits > 2) store<u8>(at++, <u8>(group >> 8));

@@ -28,7 +28,7 @@ export function scoreContextLength(instance: usize, pool: u32): void {
   const ranges = rangesOf(instance, pool);
   const tokens = requestContextTokens();
   for (let i: u32 = 0, count = candidateCount(); i < count; i++) {
-    setScore(i, rangeScore(ranges + (<usize>(candidateRow(i) % POOL_ENDPOINTS_MAX) << 4), tokens));
+    setScore(i, rangeScore(ranges + ((<usize>(candidateRow(i) % POOL_ENDPOINTS_MAX)) << 4), tokens));
   }
 }
 
@@ -39,7 +39,7 @@ export function filterContextLength(instance: usize, pool: u32): void {
   let kept: u32 = 0;
   for (let i: u32 = 0, count = candidateCount(); i < count; i++) {
     const row = candidateRow(i);
-    const range = ranges + (<usize>(row % POOL_ENDPOINTS_MAX) << 4);
+    const range = ranges + ((<usize>(row % POOL_ENDPOINTS_MAX)) << 4);
     const least = load<f64>(range);
     if (least != least || (tokens >= least && tokens <= load<f64>(range, 8))) candidateSet(kept++, row);
   }
@@ -63,14 +63,15 @@ function rangesOf(instance: usize, pool: u32): usize {
   const serial = load<u32>(instance, INSTANCE_AT_SERIAL);
   const version = labelsVersion(pool);
   const entry = cache + <usize>((serial * 31 + pool) % CACHE_ENTRIES) * CACHE_ENTRY_BYTES;
-  if (load<u32>(entry) == serial && load<u32>(entry, 4) == pool && load<u32>(entry, 8) == version) return entry + 16;
+  if (load<u32>(entry) == serial && load<u32>(entry, 4) == pool && load<u32>(entry, 8) == version)
+    return entry + 16;
   store<u32>(entry, serial);
   store<u32>(entry, pool, 4);
   store<u32>(entry, version, 8);
   const key = <usize>load<u32>(instance, INSTANCE_AT_TEXT);
   const keyBytes = load<u32>(instance, INSTANCE_AT_TEXT_BYTES);
   for (let slot: u32 = 0; slot < <u32>POOL_ENDPOINTS_MAX; slot++) {
-    const range = entry + 16 + (<usize>slot << 4);
+    const range = entry + 16 + ((<usize>slot) << 4);
     store<f64>(range, NaN);
     if (labelFind(rowOf(pool, slot), key, keyBytes)) parseRange(labelValuePtr(), labelValueLen(), range);
   }

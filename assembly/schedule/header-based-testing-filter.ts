@@ -29,7 +29,7 @@ export function filterHeaderBasedTesting(instance: usize): void {
     kept = takeNamed(ptr, next, kept);
     ptr = next + 1;
   }
-  for (let i: u32 = 0; i < kept; i++) candidateSet(i, <u32>load<u16>(chosen + (<usize>i << 1)));
+  for (let i: u32 = 0; i < kept; i++) candidateSet(i, <u32>load<u16>(chosen + ((<usize>i) << 1)));
   candidatesKeep(kept);
 }
 
@@ -42,7 +42,7 @@ function takeNamed(ptr: usize, end: usize, kept: u32): u32 {
     const slot = row % POOL_ENDPOINTS_MAX;
     if (load<u8>(taken + slot) != 0 || !isNamed(row, ptr, end)) continue;
     store<u8>(taken + slot, 1);
-    store<u16>(chosen + (<usize>kept << 1), <u16>row);
+    store<u16>(chosen + ((<usize>kept) << 1), <u16>row);
     kept++;
   }
   return kept;

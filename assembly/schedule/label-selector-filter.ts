@@ -30,7 +30,14 @@ export const OPERATOR_DOES_NOT_EXIST: u32 = 3;
 export const OPERATOR_IN_OR_ABSENT: u32 = 4;
 
 /** Writes the requirement at `at`. `values` = { u32 ptr, u32 bytes }[count]; all stay where they are. */
-export function requirementSet(at: usize, op: u32, key: usize, keyBytes: u32, values: usize, count: u32): void {
+export function requirementSet(
+  at: usize,
+  op: u32,
+  key: usize,
+  keyBytes: u32,
+  values: usize,
+  count: u32,
+): void {
   store<u32>(at, op);
   store<u32>(at, <u32>key, AT_KEY);
   store<u32>(at, keyBytes, AT_KEY_BYTES);
@@ -51,7 +58,7 @@ export function filterLabelSelector(instance: usize, pool: u32): void {
   for (let i: u32 = 0, count = candidateCount(); i < count; i++) {
     const row = candidateRow(i);
     const slot = row % POOL_ENDPOINTS_MAX;
-    const word = load<u64>(mask + (<usize>(slot >> 6) << 3));
+    const word = load<u64>(mask + ((<usize>(slot >> 6)) << 3));
     if (((word >> (slot & 63)) & 1) != 0) candidateSet(kept++, row);
   }
   candidatesKeep(kept);
@@ -61,7 +68,8 @@ function maskOf(instance: usize, pool: u32): usize {
   const serial = load<u32>(instance, INSTANCE_AT_SERIAL);
   const version = labelsVersion(pool);
   const entry = cache + <usize>((serial * 31 + pool) % CACHE_ENTRIES) * CACHE_ENTRY_BYTES;
-  if (load<u32>(entry) == serial && load<u32>(entry, 4) == pool && load<u32>(entry, 8) == version) return entry + 16;
+  if (load<u32>(entry) == serial && load<u32>(entry, 4) == pool && load<u32>(entry, 8) == version)
+    return entry + 16;
   store<u32>(entry, serial);
   store<u32>(entry, pool, 4);
   store<u32>(entry, version, 8);
@@ -69,7 +77,7 @@ function maskOf(instance: usize, pool: u32): usize {
   for (let slot: u32 = 0; slot < <u32>POOL_ENDPOINTS_MAX; slot++) {
     const row = rowOf(pool, slot);
     if (rowRecord(row) == 0 || !meetsAll(instance, row)) continue;
-    const word = entry + 16 + (<usize>(slot >> 6) << 3);
+    const word = entry + 16 + ((<usize>(slot >> 6)) << 3);
     store<u64>(word, load<u64>(word) | ((<u64>1) << (slot & 63)));
   }
   return entry + 16;

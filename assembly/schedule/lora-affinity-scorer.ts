@@ -34,7 +34,7 @@ function loraScore(row: u32, adapter: u64): f64 {
 
 function listHas(hashes: usize, count: u32, hash: u64): bool {
   for (let i: u32 = 0, end = min<u32>(count, LORAS_MAX); i < end; i++) {
-    if (load<u64>(hashes + (<usize>i << 3)) == hash) return true;
+    if (load<u64>(hashes + ((<usize>i) << 3)) == hash) return true;
   }
   return false;
 }

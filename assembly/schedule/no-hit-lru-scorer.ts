@@ -27,7 +27,7 @@ export function noHitLruPlaced(row: u32, nowMs: f64): void {
   const pool = row / POOL_ENDPOINTS_MAX;
   const slot = <u8>(row % POOL_ENDPOINTS_MAX);
   const order = orders + <usize>pool * POOL_ENDPOINTS_MAX;
-  const count = <u32>load<u16>(orderCounts + (<usize>pool << 1));
+  const count = <u32>load<u16>(orderCounts + ((<usize>pool) << 1));
   let kept: usize = 0;
   for (let i: usize = 0; i < count; i++) {
     const other = load<u8>(order + i);
@@ -35,7 +35,7 @@ export function noHitLruPlaced(row: u32, nowMs: f64): void {
     store<u8>(order + kept++, other);
   }
   store<u8>(order + kept++, slot);
-  store<u16>(orderCounts + (<usize>pool << 1), <u16>kept);
+  store<u16>(orderCounts + ((<usize>pool) << 1), <u16>kept);
   setRowF64(COLUMN_COLD_USED_MS, row, nowMs);
 }
 
@@ -51,11 +51,12 @@ export function scoreNoHitLru(instance: usize, pool: u32): void {
   let unused: u32 = 0;
   for (let i: u32 = 0; i < count; i++) if (placeOf(candidateRow(i)) == 0) unused++;
   const last = <f64>(count - 1);
-  let rank: u32 = 0;
+  let fresh: u32 = 0;
   for (let i: u32 = 0; i < count; i++) {
     const place = placeOf(candidateRow(i));
-    if (place == 0) setScore(i, 1 - <f64>(rank++) / last);
-    else setScore(i, max<f64>(0, 1 - <f64>(unused + place - 1) / last));
+    const rank = place == 0 ? fresh : unused + place - 1;
+    if (place == 0) fresh++;
+    setScore(i, max<f64>(0, 1 - <f64>rank / last));
   }
 }
 
@@ -65,13 +66,13 @@ function isUnused(row: u32): bool {
 }
 
 function placeOf(row: u32): u32 {
-  return <u32>load<u16>(places + (<usize>(row % POOL_ENDPOINTS_MAX) << 1));
+  return <u32>load<u16>(places + ((<usize>(row % POOL_ENDPOINTS_MAX)) << 1));
 }
 
 function findPlaces(pool: u32, lruSize: u32): void {
   memory.fill(places, 0, 256 * 2);
   const order = orders + <usize>pool * POOL_ENDPOINTS_MAX;
-  const count = <u32>load<u16>(orderCounts + (<usize>pool << 1));
+  const count = <u32>load<u16>(orderCounts + ((<usize>pool) << 1));
   let used: u32 = 0;
   for (let i: u32 = 0; i < count; i++) if (!isUnused(rowOf(pool, load<u8>(order + i)))) used++;
   const forgotten = used > lruSize ? used - lruSize : 0;
@@ -79,7 +80,7 @@ function findPlaces(pool: u32, lruSize: u32): void {
   for (let i: u32 = 0; i < count; i++) {
     const slot = load<u8>(order + i);
     if (isUnused(rowOf(pool, slot))) continue;
-    if (place >= forgotten) store<u16>(places + (<usize>slot << 1), <u16>(place - forgotten + 1));
+    if (place >= forgotten) store<u16>(places + ((<usize>slot) << 1), <u16>(place - forgotten + 1));
     place++;
   }
 }

@@ -38,12 +38,12 @@ export function resultCount(): u32 {
 
 /** Row picked at `index` < resultCount(), the best first. */
 export function resultRow(index: u32): u32 {
-  return <u32>load<u16>(resultRows + (<usize>index << 1));
+  return <u32>load<u16>(resultRows + ((<usize>index) << 1));
 }
 
 /** Weighted sum of the row picked at `index`. */
 export function resultTotal(index: u32): f64 {
-  return load<f64>(resultTotals + (<usize>index << 3));
+  return load<f64>(resultTotals + ((<usize>index) << 3));
 }
 
 function keyOf(picker: u32, index: u32): f64 {
@@ -67,19 +67,19 @@ function insert(index: u32, key: f64, wanted: u32): void {
   if (place >= wanted) return;
   if (results < wanted) results++;
   for (let i = results - 1; i > place; i--) {
-    store<u16>(resultRows + (<usize>i << 1), load<u16>(resultRows + (<usize>(i - 1) << 1)));
-    store<f64>(resultKeys + (<usize>i << 3), load<f64>(resultKeys + (<usize>(i - 1) << 3)));
-    store<f64>(resultTotals + (<usize>i << 3), load<f64>(resultTotals + (<usize>(i - 1) << 3)));
-    store<u32>(resultDraws + (<usize>i << 2), load<u32>(resultDraws + (<usize>(i - 1) << 2)));
+    store<u16>(resultRows + ((<usize>i) << 1), load<u16>(resultRows + ((<usize>(i - 1)) << 1)));
+    store<f64>(resultKeys + ((<usize>i) << 3), load<f64>(resultKeys + ((<usize>(i - 1)) << 3)));
+    store<f64>(resultTotals + ((<usize>i) << 3), load<f64>(resultTotals + ((<usize>(i - 1)) << 3)));
+    store<u32>(resultDraws + ((<usize>i) << 2), load<u32>(resultDraws + ((<usize>(i - 1)) << 2)));
   }
-  store<u16>(resultRows + (<usize>place << 1), <u16>candidateRow(index));
-  store<f64>(resultKeys + (<usize>place << 3), key);
-  store<f64>(resultTotals + (<usize>place << 3), totalOf(index));
-  store<u32>(resultDraws + (<usize>place << 2), draw);
+  store<u16>(resultRows + ((<usize>place) << 1), <u16>candidateRow(index));
+  store<f64>(resultKeys + ((<usize>place) << 3), key);
+  store<f64>(resultTotals + ((<usize>place) << 3), totalOf(index));
+  store<u32>(resultDraws + ((<usize>place) << 2), draw);
 }
 
 function isBefore(key: f64, draw: u32, place: u32): bool {
-  const other = load<f64>(resultKeys + (<usize>place << 3));
+  const other = load<f64>(resultKeys + ((<usize>place) << 3));
   if (key != other) return key > other;
-  return draw > load<u32>(resultDraws + (<usize>place << 2));
+  return draw > load<u32>(resultDraws + ((<usize>place) << 2));
 }

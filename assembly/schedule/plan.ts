@@ -80,7 +80,7 @@ export function planSetUnknownMean(plan: usize, mean: bool): void {
 export function planAddFilter(plan: usize, instance: usize): bool {
   const count = planFilters(plan);
   if (count >= PLAN_FILTERS_MAX) return false;
-  store<u32>(plan + (<usize>count << 2), <u32>instance, AT_FILTER_LIST);
+  store<u32>(plan + ((<usize>count) << 2), <u32>instance, AT_FILTER_LIST);
   store<u8>(plan, <u8>(count + 1), AT_FILTERS);
   return true;
 }
@@ -89,7 +89,7 @@ export function planAddFilter(plan: usize, instance: usize): bool {
 export function planAddScorer(plan: usize, instance: usize, weight: f64): bool {
   const count = planScorers(plan);
   if (count >= PLAN_SCORERS_MAX) return false;
-  const at = plan + (<usize>count << 4);
+  const at = plan + ((<usize>count) << 4);
   store<u32>(at, <u32>instance, AT_SCORER_LIST);
   store<f64>(at, weight, AT_SCORER_LIST + 8);
   store<u8>(plan, <u8>(count + 1), AT_SCORERS);
@@ -117,13 +117,13 @@ export function planResults(plan: usize): u32 {
 }
 
 export function planFilter(plan: usize, index: u32): usize {
-  return <usize>load<u32>(plan + (<usize>index << 2), AT_FILTER_LIST);
+  return <usize>load<u32>(plan + ((<usize>index) << 2), AT_FILTER_LIST);
 }
 
 export function planScorer(plan: usize, index: u32): usize {
-  return <usize>load<u32>(plan + (<usize>index << 4), AT_SCORER_LIST);
+  return <usize>load<u32>(plan + ((<usize>index) << 4), AT_SCORER_LIST);
 }
 
 export function planWeight(plan: usize, index: u32): f64 {
-  return load<f64>(plan + (<usize>index << 4), AT_SCORER_LIST + 8);
+  return load<f64>(plan + ((<usize>index) << 4), AT_SCORER_LIST + 8);
 }

@@ -57,8 +57,8 @@ export function requestSetTokens(prompt: f64, matchable: f64, context: f64): voi
 /** Value of the header that the configuration lists at `index`; stays readable until schedulePlaced(). */
 export function requestSetHeader(index: u32, ptr: usize, bytes: u32): void {
   if (index >= REQUEST_HEADERS_MAX) return;
-  store<u32>(record + (<usize>index << 3), <u32>ptr, AT_HEADERS);
-  store<u32>(record + (<usize>index << 3), bytes, AT_HEADERS + 4);
+  store<u32>(record + ((<usize>index) << 3), <u32>ptr, AT_HEADERS);
+  store<u32>(record + ((<usize>index) << 3), bytes, AT_HEADERS + 4);
 }
 
 export function requestModelHash(): u64 {
@@ -97,11 +97,11 @@ export function requestNowMs(): f64 {
 
 /** Pointer to a noted header's value; requestHeaderLen 0 = not sent or empty. */
 export function requestHeaderPtr(index: u32): usize {
-  return index < REQUEST_HEADERS_MAX ? <usize>load<u32>(record + (<usize>index << 3), AT_HEADERS) : 0;
+  return index < REQUEST_HEADERS_MAX ? <usize>load<u32>(record + ((<usize>index) << 3), AT_HEADERS) : 0;
 }
 
 export function requestHeaderLen(index: u32): u32 {
-  return index < REQUEST_HEADERS_MAX ? load<u32>(record + (<usize>index << 3), AT_HEADERS + 4) : 0;
+  return index < REQUEST_HEADERS_MAX ? load<u32>(record + ((<usize>index) << 3), AT_HEADERS + 4) : 0;
 }
 
 /** Whether no candidate holds any of the prompt; set while scoring, for schedulePlaced(). */

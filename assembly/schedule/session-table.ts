@@ -50,7 +50,7 @@ export function sessionTouch(key: u64, nowMs: f64): void {
 }
 
 function setOf(key: u64): usize {
-  return entries + <usize>(<u32>(key >> 32) & (SETS - 1)) * (<usize>WAYS * ENTRY_BYTES);
+  return entries + <usize>((<u32>(key >> 32)) & (SETS - 1)) * (<usize>WAYS * ENTRY_BYTES);
 }
 
 function find(key: u64): usize {

@@ -50,7 +50,11 @@ export { sessionTokenBytes, sessionTokenWrite } from "../../../assembly/schedule
 export { base64Decode, base64Encode, base64EncodedBytes } from "../../../assembly/schedule/base64";
 export { setRowRecord } from "../../../assembly/pool/labels";
 export { loraActiveHashes, loraWaitingHashes, setRowF64, setRowU32 } from "../../../assembly/pool/rows";
-export { hashBytes } from "../../../assembly/prefix/hash";
+
+/** hashBytes with its default seed: an export with a default argument needs set-up by the caller. */
+export function nameHash(ptr: usize, bytes: u32): u64 {
+  return hashBytes(ptr, bytes);
+}
 
 const scratch: usize = memory.data(262144, 16);
 
@@ -69,6 +73,7 @@ export function scheduleRepeatedly(plan: usize, pool: u32, candidates: u32, time
   return sum;
 }
 
+import { hashBytes } from "../../../assembly/prefix/hash";
 import { candidatesAdd as add, candidatesReset as reset } from "../../../assembly/schedule/candidates";
 import { schedule as scheduleOnce } from "../../../assembly/schedule/schedule";
 
