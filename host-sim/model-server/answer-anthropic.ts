@@ -1,0 +1,105 @@
+// Answers of /v1/messages, whole and streamed, as vLLM 0.32.0 gives them.
+import { type AnswerContext, failStream, failWhole } from "./answer-context.ts";
+import { type GenerationJob, type GenerationSink, type Sequence, usageOf } from "./generation.ts";
+
+/** The message answer, streamed or whole as the call asks. */
+export function messagesSink(context: AnswerContext): GenerationSink {
+  return context.call.stream ? new MessageStream(context) : new MessageWhole(context);
+}
+
+function stopReason(sequence: Sequence): string {
+  if (sequence.stopText !== null) return "stop_sequence";
+  return sequence.finishReason === "length" ? "max_tokens" : "end_turn";
+}
+
+function usageBody(job: GenerationJob): object {
+  const { promptTokens, completionTokens, cachedTokens } = usageOf(job);
+  return {
+    input_tokens: promptTokens - cachedTokens,
+    output_tokens: completionTokens,
+    cache_creation_input_tokens: 0,
+    cache_read_input_tokens: cachedTokens,
+  };
+}
+
+class MessageWhole implements GenerationSink {
+  private readonly context: AnswerContext;
+  private text = "";
+
+  constructor(context: AnswerContext) {
+    this.context = context;
+  }
+
+  token(_sequence: Sequence, text: string): void {
+    this.text += text;
+  }
+
+  done(job: GenerationJob): void {
+    const { exchange, id, modelName } = this.context;
+    const sequence = job.sequences[0]!;
+    exchange.json(200, {
+      id,
+      type: "message",
+      role: "assistant",
+      content: [{ type: "text", text: this.text }],
+      model: modelName,
+      stop_reason: stopReason(sequence),
+      ...(sequence.stopText === null ? {} : { stop_sequence: sequence.stopText }),
+      usage: usageBody(job),
+    });
+  }
+
+  failed(): void {
+    failWhole(this.context);
+  }
+}
+
+class MessageStream implements GenerationSink {
+  private readonly context: AnswerContext;
+  private opened = false;
+
+  constructor(context: AnswerContext) {
+    this.context = context;
+    context.exchange.openStream(context.keepAliveCommentMs);
+  }
+
+  token(sequence: Sequence, text: string): void {
+    if (!this.opened) this.open(sequence);
+    const delta = { type: "text_delta", text };
+    this.send({ type: "content_block_delta", delta, index: 0 });
+  }
+
+  done(job: GenerationJob): void {
+    const sequence = job.sequences[0]!;
+    this.send({ type: "content_block_stop", index: 0 });
+    const delta = { stop_reason: stopReason(sequence), stop_sequence: sequence.stopText };
+    this.send({ type: "message_delta", delta, usage: usageBody(job) });
+    this.send({ type: "message_stop" });
+    this.context.exchange.end();
+  }
+
+  failed(): void {
+    failStream(this.context);
+  }
+
+  private open(sequence: Sequence): void {
+    this.opened = true;
+    const { id, modelName } = this.context;
+    const message = {
+      id,
+      type: "message",
+      role: "assistant",
+      content: [],
+      model: modelName,
+      stop_reason: null,
+      stop_sequence: null,
+      usage: { input_tokens: sequence.promptTokens, output_tokens: 0 },
+    };
+    this.send({ type: "message_start", message });
+    this.send({ type: "content_block_start", content_block: { type: "text", text: "" }, index: 0 });
+  }
+
+  private send(event: { readonly type: string; readonly [field: string]: unknown }): void {
+    this.context.exchange.event(event, event.type);
+  }
+}

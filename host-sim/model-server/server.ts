@@ -1,0 +1,336 @@
+// A simulated vLLM replica over HTTP: the engines on a real clock behind the APIs of `vllm serve`.
+import { randomBytes } from "node:crypto";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo, Socket } from "node:net";
+import { poolingCall, type PoolingApi, poolingSink } from "./answer-pooling.ts";
+import { detokenize, tokenize } from "./answer-tokenize.ts";
+import { hashText } from "./block-hash.ts";
+import { type JsonObject, parseBody } from "./body.ts";
+import { readCountTokens } from "./calls.ts";
+import { type Clock, monotonicMs } from "./driver.ts";
+import { ApiError, modelNotFound } from "./errors.ts";
+import { BodyTooLargeError, Exchange, readBody } from "./exchange.ts";
+import { type GenerationJob, type GenerationSink, GenerationService } from "./generation.ts";
+import { HttpMetrics } from "./http-metrics.ts";
+import { MetricsPage } from "./metrics-page.ts";
+import { type Faults, noFaults, type ReplicaConfig, VLLM_VERSION } from "./replica-types.ts";
+import { GENERATION_APIS, type GenerationApi, OTHER_ROUTES, POOLING_APIS } from "./routes.ts";
+
+/**
+ * One replica. It listens from `start` to `stop`; in between it can be told to misbehave.
+ *
+ * Beyond what vLLM sends, every answer carries `x-served-by` with the replica's name, also through a proxy:
+ * measurements need to know who answered. The last part of `system_fingerprint` differs by replica as well.
+ */
+export class SimulatedReplica {
+  readonly config: ReplicaConfig;
+  readonly faults: Faults = noFaults();
+  private readonly clock: Clock;
+  private readonly fingerprint: string;
+  private readonly sockets = new Set<Socket>();
+  private server: Server | undefined;
+  private portInUse = 0;
+  private service: GenerationService;
+  private http = new HttpMetrics();
+  private page = new MetricsPage();
+  private startSeconds = Date.now() / 1000;
+
+  constructor(config: ReplicaConfig, clock: Clock = monotonicMs) {
+    this.config = config;
+    this.clock = clock;
+    this.service = new GenerationService(config, clock);
+    this.fingerprint = `vllm-${VLLM_VERSION}-${hashText(config.name, 0).toString(16).padStart(8, "0")}`;
+  }
+
+  /** "host:port" while listening, and the last one used after. */
+  get address(): string {
+    return `${this.config.host}:${this.portInUse}`;
+  }
+
+  get url(): string {
+    return `http://${this.address}`;
+  }
+
+  /** The engines, for tests and for utilisation figures. */
+  get generation(): GenerationService {
+    return this.service;
+  }
+
+  /** Starts listening; after the first time on the port it had. @throws the listen error */
+  async start(): Promise<void> {
+    const server = createServer({ keepAliveTimeout: this.config.keepAliveTimeoutMs }, (request, response) => {
+      void this.serve(request, response);
+    });
+    server.on("connection", (socket) => {
+      this.sockets.add(socket);
+      socket.on("close", () => this.sockets.delete(socket));
+    });
+    await new Promise<void>((resolve, reject) => {
+      server.once("error", reject);
+      server.listen(this.portInUse || this.config.port, this.config.host, resolve);
+    });
+    this.portInUse = (server.address() as AddressInfo).port;
+    this.server = server;
+  }
+
+  /** Closes the port and every connection, as a process that is killed: connections are reset. */
+  async kill(): Promise<void> {
+    this.service.stop();
+    await this.closePort(true);
+  }
+
+  /** Closes the port; requests in flight are cut off, silently. */
+  async stop(): Promise<void> {
+    this.service.stop();
+    await this.closePort(false);
+  }
+
+  /** Refuses new connections and keeps those that are open. `start` accepts again. */
+  refuseConnections(): void {
+    this.server?.close();
+    this.server = undefined;
+  }
+
+  /** Kills the replica and starts it anew on the same port: counters at 0, cache empty, faults gone. */
+  async restart(): Promise<void> {
+    await this.kill();
+    this.service = new GenerationService(this.config, this.clock);
+    this.http = new HttpMetrics();
+    this.page = new MetricsPage();
+    this.startSeconds = Date.now() / 1000;
+    Object.assign(this.faults, noFaults());
+    await this.start();
+  }
+
+  /** The engine dies and the API server lives on for the moment: streams end with an error event. */
+  killEngine(): void {
+    this.service.die();
+  }
+
+  /** Changes some faults. */
+  inject(faults: Partial<Faults>): void {
+    Object.assign(this.faults, faults);
+    this.service.slowDown(this.faults.slowdown);
+  }
+
+  private async closePort(reset: boolean): Promise<void> {
+    const server = this.server;
+    this.server = undefined;
+    const closed = server === undefined ? undefined : new Promise((resolve) => server.close(resolve));
+    for (const socket of this.sockets) {
+      if (reset) socket.resetAndDestroy();
+      else socket.destroy();
+    }
+    await closed;
+  }
+
+  private async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const path = (request.url ?? "/").split("?", 1)[0]!;
+    const exchange = new Exchange(request, response, this.responseHeaders(request), this.clock());
+    const handler = handlerOf(path);
+    response.on("close", () => this.record(exchange, handler));
+    try {
+      await this.dispatch(path, exchange);
+    } catch (error) {
+      const shape = GENERATION_APIS.get(path)?.shape ?? "openai";
+      if (error instanceof ApiError) exchange.send(error.status, error.body(shape), "application/json");
+      else if (error instanceof BodyTooLargeError) exchange.json(413, { detail: error.message });
+      else if (!request.destroyed) exchange.send(500, "Internal Server Error", "text/plain; charset=utf-8");
+    }
+  }
+
+  private responseHeaders(request: IncomingMessage): Record<string, string> {
+    const headers: Record<string, string> = {
+      server: "uvicorn",
+      vary: "Origin",
+      "x-served-by": this.config.name,
+    };
+    const id = request.headers["x-request-id"];
+    if (this.config.requestIdHeaders && typeof id === "string") headers["x-request-id"] = id;
+    return headers;
+  }
+
+  private async dispatch(path: string, exchange: Exchange): Promise<void> {
+    const generation = GENERATION_APIS.get(path);
+    const pooling = this.config.poolingApis ? POOLING_APIS.get(path) : undefined;
+    const method = generation || pooling ? "POST" : OTHER_ROUTES.get(path);
+    if (method === undefined) return exchange.json(404, { detail: "Not Found" });
+    if (exchange.request.method !== method) {
+      return exchange.json(405, { detail: "Method Not Allowed" }, { allow: method });
+    }
+    if (generation === undefined && pooling === undefined) return this.serveOther(path, exchange);
+    if (await this.misbehave(exchange)) return;
+    const body = await this.readJson(exchange);
+    if (generation !== undefined) this.generate(generation, body, exchange);
+    else if (pooling !== undefined) this.pool(pooling, body, exchange);
+  }
+
+  private async misbehave(exchange: Exchange): Promise<boolean> {
+    if (this.faults.resetOnRequest) {
+      exchange.reset();
+      return true;
+    }
+    if (this.faults.delayMs > 0) await new Promise((resolve) => setTimeout(resolve, this.faults.delayMs));
+    if (this.faults.errors <= 0) return false;
+    this.faults.errors--;
+    exchange.request.resume();
+    const error = new ApiError(this.faults.errorStatus, "InternalServerError", "Injected fault");
+    exchange.send(error.status, error.body("openai"), "application/json");
+    return true;
+  }
+
+  private async readJson(exchange: Exchange): Promise<JsonObject> {
+    const text = await readBody(exchange.request);
+    const type = exchange.header("content-type")?.split(";", 1)[0]?.trim().toLowerCase();
+    if (type !== "application/json" && type !== undefined) {
+      const message = "1 validation error:\n  Unsupported Media Type: Only 'application/json' is allowed";
+      throw new ApiError(400, "Bad Request", message);
+    }
+    return parseBody(text);
+  }
+
+  private generate(api: GenerationApi, body: JsonObject, exchange: Exchange): void {
+    const call = api.read(body);
+    const lora = this.resolveModel(call.model);
+    const context = {
+      exchange,
+      call,
+      id: this.answerId(api.idPrefix, exchange),
+      createdSeconds: Math.floor(Date.now() / 1000),
+      modelName: call.model ?? this.config.modelName,
+      fingerprint: this.fingerprint,
+      keepAliveCommentMs: this.config.keepAliveCommentMs,
+    };
+    this.run(exchange, call, lora, () => api.sink(context));
+  }
+
+  private pool(api: PoolingApi, body: JsonObject, exchange: Exchange): void {
+    const input = api.read(body);
+    const call = poolingCall(body, input);
+    const lora = this.resolveModel(call.model);
+    const head = {
+      id: this.answerId(api.idPrefix, exchange),
+      createdSeconds: Math.floor(Date.now() / 1000),
+      modelName: call.model ?? this.config.modelName,
+    };
+    this.run(exchange, call, lora, () => poolingSink(api, input, head, exchange));
+  }
+
+  private run(
+    exchange: Exchange,
+    call: GenerationJob["call"],
+    lora: string | undefined,
+    openSink: () => GenerationSink,
+  ): void {
+    const rankText = exchange.header("x-data-parallel-rank");
+    const rank = rankText === undefined ? undefined : Number(rankText);
+    const job = this.service.start(call, lora, rank, () => this.withFaults(openSink(), exchange));
+    exchange.onAbort(() => this.service.abort(job));
+  }
+
+  private withFaults(sink: GenerationSink, exchange: Exchange): GenerationSink {
+    let left = this.faults.resetAfterTokens;
+    if (left < 0) return sink;
+    return {
+      token: (sequence, text, last) => {
+        if (left-- > 0) sink.token(sequence, text, last);
+        else exchange.reset();
+      },
+      done: (job) => sink.done(job),
+      failed: () => sink.failed(),
+    };
+  }
+
+  // Undefined = the base model, also when no model is named.
+  private resolveModel(model: string | undefined): string | undefined {
+    if (model === undefined || model === "" || model === this.config.modelName) return undefined;
+    if (this.config.loraModules.includes(model)) return model;
+    throw modelNotFound(model, this.config.modelName);
+  }
+
+  private answerId(prefix: string, exchange: Exchange): string {
+    return prefix + (exchange.header("x-request-id") ?? randomBytes(8).toString("hex"));
+  }
+
+  private async serveOther(path: string, exchange: Exchange): Promise<void> {
+    switch (path) {
+      case "/health":
+      case "/ping":
+        return exchange.send(200, "", null);
+      case "/load":
+        return exchange.json(200, { server_load: this.service.inFlight });
+      case "/version":
+        return exchange.json(200, { version: VLLM_VERSION });
+      case "/v1/models":
+        return exchange.json(200, this.models());
+      case "/metrics":
+        return exchange.send(200, this.metricsText(), "text/plain; version=0.0.4; charset=utf-8");
+      case "/tokenize":
+        return exchange.json(200, tokenize(await this.readJson(exchange), this.config.modelTokensMax));
+      case "/detokenize":
+        return exchange.json(200, detokenize(await this.readJson(exchange)));
+      case "/v1/messages/count_tokens": {
+        const count = readCountTokens(await this.readJson(exchange)).length;
+        return exchange.json(200, {
+          input_tokens: count,
+          context_management: { original_input_tokens: count },
+        });
+      }
+      default: {
+        exchange.request.resume();
+        const done = this.service.engines.map(({ engine }) => engine.cache.reset());
+        return exchange.json(200, { success: done.every((each) => each) });
+      }
+    }
+  }
+
+  private metricsText(): string {
+    const now = this.clock();
+    for (const { engine } of this.service.engines) engine.advance(now);
+    const source = {
+      modelName: this.config.modelName,
+      engines: this.service.engines,
+      http: this.http,
+      rejections: this.service.rejections,
+      lorasMax: this.config.engine.lorasMax,
+      loraEnabled: this.config.loraModules.length > 0,
+      startSeconds: this.startSeconds,
+    };
+    return this.page.render(source, Date.now() / 1000);
+  }
+
+  private models(): object {
+    const created = Math.floor(Date.now() / 1000);
+    const entry = (id: string, parent: string | null): object => ({
+      id,
+      object: "model",
+      created,
+      owned_by: "vllm",
+      root: id,
+      parent,
+      max_model_len: parent === null ? this.config.modelTokensMax : null,
+      permission: [],
+    });
+    const { modelName, loraModules } = this.config;
+    return {
+      object: "list",
+      data: [entry(modelName, null), ...loraModules.map((name) => entry(name, modelName))],
+    };
+  }
+
+  private record(exchange: Exchange, handler: string): void {
+    this.http.record({
+      handler,
+      method: exchange.request.method ?? "GET",
+      status: exchange.status,
+      requestBytes: Number(exchange.header("content-length") ?? 0),
+      responseBytes: exchange.responseBytes,
+      seconds: (this.clock() - exchange.startedMs) / 1000,
+    });
+  }
+}
+
+// The route for metrics; paths that do not exist share one name, which bounds the label sets.
+function handlerOf(path: string): string {
+  return GENERATION_APIS.has(path) || POOLING_APIS.has(path) || OTHER_ROUTES.has(path) ? path : "none";
+}
