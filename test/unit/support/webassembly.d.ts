@@ -6,6 +6,7 @@ declare namespace WebAssembly {
   interface Instance {
     readonly exports: Readonly<Record<string, unknown>>;
   }
+  const Module: new (bytes: Uint8Array) => Module;
   const Instance: new (module: Module, imports: object) => Instance;
   function compile(bytes: Uint8Array): Promise<Module>;
 }
