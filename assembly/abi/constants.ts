@@ -1,0 +1,28 @@
+// Numbers of the Proxy-Wasm ABI 0.2.1 (proxy-wasm/spec, abi-versions/v0.2.1; proxy-wasm-cpp-host include/proxy-wasm/wasm_vm.h).
+
+export const STATUS_OK: u32 = 0;
+export const STATUS_NOT_FOUND: u32 = 1;
+export const STATUS_CAS_MISMATCH: u32 = 8;
+
+/** Go on with the next filter. */
+export const ACTION_CONTINUE: u32 = 0;
+/** Hold the stream here; on a body callback, buffer the chunk. */
+export const ACTION_PAUSE: u32 = 1;
+
+export const MAP_REQUEST_HEADERS: u32 = 0;
+export const MAP_RESPONSE_HEADERS: u32 = 2;
+
+export const BUFFER_REQUEST_BODY: u32 = 0;
+export const BUFFER_RESPONSE_BODY: u32 = 1;
+export const BUFFER_PLUGIN_CONFIGURATION: u32 = 7;
+
+export const STREAM_REQUEST: u32 = 0;
+
+export const METRIC_COUNTER: i32 = 0;
+export const METRIC_GAUGE: i32 = 1;
+export const METRIC_HISTOGRAM: i32 = 2;
+
+export const LOG_DEBUG: u32 = 1;
+export const LOG_INFO: u32 = 2;
+export const LOG_WARN: u32 = 3;
+export const LOG_ERROR: u32 = 4;

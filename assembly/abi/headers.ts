@@ -1,0 +1,108 @@
+// Walks the host's encoding of a header map: u32 count, (u32 name bytes, u32 value bytes) × count, then name\0value\0 ….
+// Source: proxy-wasm-cpp-host src/pairs_util.cc. Names are lower case.
+
+/** Headers looked at in one map; the host's own limit is 1,024. */
+export const HEADERS_MAX: u32 = 1024;
+
+let pairs: usize = 0;
+let count: u32 = 0;
+let index: u32 = 0;
+let at: usize = 0;
+let nameStart: usize = 0;
+let nameLength: u32 = 0;
+let valueLength: u32 = 0;
+
+/** Starts over the pairs at `ptr`. */
+export function headersBegin(ptr: usize, bytes: u32): void {
+  pairs = ptr;
+  index = 0;
+  count = bytes < 4 ? 0 : load<u32>(ptr);
+  if (count > HEADERS_MAX || <u64>count * 8 + 4 > <u64>bytes) count = 0;
+  at = ptr + 4 + (<usize>count << 3);
+}
+
+/** Steps to the next header; false when there is none. */
+export function headersNext(): bool {
+  if (index >= count) return false;
+  const sizes = pairs + 4 + (<usize>index << 3);
+  nameLength = load<u32>(sizes);
+  valueLength = load<u32>(sizes, 4);
+  nameStart = at;
+  at += <usize>nameLength + <usize>valueLength + 2;
+  index++;
+  return true;
+}
+
+export function headerName(): usize {
+  return nameStart;
+}
+
+export function headerNameBytes(): u32 {
+  return nameLength;
+}
+
+export function headerValue(): usize {
+  return nameStart + nameLength + 1;
+}
+
+export function headerValueBytes(): u32 {
+  return valueLength;
+}
+
+// The other direction: a small list of headers for a local reply.
+const REPLY_HEADERS_MAX: u32 = 8;
+const REPLY_BYTES: u32 = 1024;
+const replyNames: usize = memory.data(8 * 16, 8);
+const replyPairs: usize = memory.data(1024, 8);
+let replyCount: u32 = 0;
+
+/** Starts a list of reply headers; at most 8, 1 KiB in all, the rest is left out. */
+export function replyHeadersBegin(): void {
+  replyCount = 0;
+}
+
+/** Adds one; the bytes must stay until replyHeadersEnd. */
+export function replyHeader(name: usize, nameBytes: u32, value: usize, valueBytes: u32): void {
+  if (replyCount >= REPLY_HEADERS_MAX) return;
+  const entry = replyNames + (<usize>replyCount << 4);
+  store<u32>(entry, <u32>name);
+  store<u32>(entry, nameBytes, 4);
+  store<u32>(entry, <u32>value, 8);
+  store<u32>(entry, valueBytes, 12);
+  replyCount++;
+}
+
+let replyBytes: u32 = 0;
+
+/** Encodes the list; returns its address, replyHeadersBytes() its length. */
+export function replyHeadersEnd(): usize {
+  let need: u32 = 4;
+  let fit: u32 = 0;
+  for (; fit < replyCount; fit++) {
+    const entry = replyNames + (<usize>fit << 4);
+    const more = 10 + load<u32>(entry, 4) + load<u32>(entry, 12);
+    if (need + more > REPLY_BYTES) break;
+    need += more;
+  }
+  store<u32>(replyPairs, fit);
+  let target = replyPairs + 4 + (<usize>fit << 3);
+  for (let i: u32 = 0; i < fit; i++) {
+    const entry = replyNames + (<usize>i << 4);
+    const nameBytes = load<u32>(entry, 4);
+    const valueBytes = load<u32>(entry, 12);
+    store<u32>(replyPairs + 4 + (<usize>i << 3), nameBytes);
+    store<u32>(replyPairs + 8 + (<usize>i << 3), valueBytes);
+    memory.copy(target, load<u32>(entry), nameBytes);
+    store<u8>(target + nameBytes, 0);
+    target += nameBytes + 1;
+    memory.copy(target, load<u32>(entry, 8), valueBytes);
+    store<u8>(target + valueBytes, 0);
+    target += valueBytes + 1;
+  }
+  replyBytes = need;
+  return replyPairs;
+}
+
+export function replyHeadersBytes(): u32 {
+  return replyBytes;
+}

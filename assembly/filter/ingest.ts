@@ -1,0 +1,152 @@
+// The control listener's side: snapshots in, status out. Everything a sidecar sends is checked here, once.
+//
+//   POST /v1/pools/<name>/snapshot   204, or 400 {"error":{"field","message"}}, 401, 413, 507 (table of pools full)
+//   GET  /status                     200, see status.ts
+//   anything else                    404
+import { ACTION_CONTINUE, ACTION_PAUSE, BUFFER_REQUEST_BODY, LOG_WARN, MAP_REQUEST_HEADERS, STATUS_OK } from "../abi/constants";
+import { buffer, header, log, nowNs, valueBytes, valuePtr } from "../abi/host";
+import { ascii, textBytes, textEquals, textStarts, writeBegin, writeJsonInner, writeLength, writeLiteral } from "../text/text";
+import { POOL_NAME_BYTES_MAX, SNAPSHOT_BYTES_MAX } from "../wire/limits";
+import {
+  snapshotCheck,
+  snapshotErrorField,
+  snapshotErrorFieldBytes,
+  snapshotErrorMessage,
+  snapshotErrorMessageBytes,
+} from "../pool/snapshot";
+import { controlToken, controlTokenBytes } from "./environment";
+import { COUNT_SNAPSHOTS_BAD, countUp } from "./counters";
+import { H_AUTHORIZATION, H_METHOD, H_PATH, V_GET, V_POST } from "./names";
+import { refreshPools, registerPool, storeSnapshot } from "./pools";
+import { replyJson } from "./reply";
+import { statusPtr, statusWrite } from "./status";
+import { PHASE_CONTROL, PHASE_INGEST, setPhase, streamAdd, streamPrompt } from "./streams";
+import { S_CONTENT_LENGTH, S_ROOT, S_STARTED } from "./streams";
+import { noteBodyCallback } from "./watchdog";
+
+const T_POOLS = ascii("/v1/pools/");
+const T_SNAPSHOT = ascii("/snapshot");
+const T_STATUS = ascii("/status");
+const T_BEARER = ascii("Bearer ");
+const answer: usize = memory.data(512);
+
+function answerError(status: u32, field: usize, fieldBytes: u32, message: usize, messageBytes: u32): u32 {
+  writeBegin(answer, 512);
+  writeLiteral('{"error":{"field":"');
+  writeJsonInner(field, fieldBytes);
+  writeLiteral('","message":"');
+  writeJsonInner(message, messageBytes);
+  writeLiteral('"}}');
+  replyJson(status, answer, writeLength());
+  return ACTION_PAUSE;
+}
+
+function answerText(status: u32, field: usize, message: usize): u32 {
+  return answerError(status, field, textBytes(field), message, textBytes(message));
+}
+
+const T_FIELD_PATH = ascii("path");
+const T_NOT_FOUND = ascii("expected POST /v1/pools/<name>/snapshot or GET /status");
+const T_TOKEN = ascii("expected Bearer and the token of EPP_CONTROL_TOKEN");
+const T_BODY = ascii("body");
+const T_EMPTY = ascii("expected a snapshot of 64 to 262144 bytes");
+const T_NAME = ascii("expected a pool name of 1 to 253 bytes");
+const T_FULL = ascii("16 pools are known already; remove one and restart the gateway");
+const T_TABLE = ascii("too many control requests at once; try again");
+
+/** Request headers of a control stream. */
+export function controlHeaders(context: u32, root: u32, endOfStream: bool): u32 {
+  if (!isAuthorized()) return answerText(401, H_AUTHORIZATION, T_TOKEN);
+  if (header(MAP_REQUEST_HEADERS, H_METHOD) != STATUS_OK) return ACTION_CONTINUE;
+  const isPost = textEquals(V_POST, valuePtr(), valueBytes());
+  const isGet = textEquals(V_GET, valuePtr(), valueBytes());
+  if (header(MAP_REQUEST_HEADERS, H_PATH) != STATUS_OK) return ACTION_CONTINUE;
+  const path = valuePtr();
+  const pathBytes = valueBytes();
+  if (isGet && isStatusPath(path, pathBytes)) {
+    const bytes = statusWrite(<f64>nowNs() / 1000000);
+    replyJson(200, statusPtr(), bytes);
+    return ACTION_PAUSE;
+  }
+  if (!isPost || !isSnapshotPath(path, pathBytes)) return answerText(404, T_FIELD_PATH, T_NOT_FOUND);
+  const nameBytes = pathBytes - textBytes(T_POOLS) - textBytes(T_SNAPSHOT);
+  if (nameBytes == 0 || nameBytes > <u32>POOL_NAME_BYTES_MAX) return answerText(400, T_FIELD_PATH, T_NAME);
+  if (endOfStream) return answerText(400, T_BODY, T_EMPTY);
+  const stream = streamAdd(context);
+  if (stream == 0) return answerText(503, T_FIELD_PATH, T_TABLE);
+  setPhase(stream, PHASE_INGEST);
+  store<u32>(stream, root, S_ROOT);
+  store<f64>(stream, <f64>nowNs() / 1000000, S_STARTED);
+  // The prompt record is free on a control stream; it keeps the pool's name until the body is there.
+  memory.copy(streamPrompt(stream), path + textBytes(T_POOLS), nameBytes);
+  store<u32>(stream, nameBytes, S_CONTENT_LENGTH);
+  return ACTION_PAUSE;
+}
+
+function isStatusPath(path: usize, bytes: u32): bool {
+  return textEquals(T_STATUS, path, bytes) || (textStarts(T_STATUS, path, bytes) && load<u8>(path + textBytes(T_STATUS)) == 63);
+}
+
+function isSnapshotPath(path: usize, bytes: u32): bool {
+  if (!textStarts(T_POOLS, path, bytes)) return false;
+  const prefix = textBytes(T_POOLS) + textBytes(T_SNAPSHOT);
+  return bytes >= prefix && textEquals(T_SNAPSHOT, path + bytes - textBytes(T_SNAPSHOT), textBytes(T_SNAPSHOT));
+}
+
+// Compared without an early exit, so that the time tells nothing about the token.
+function isAuthorized(): bool {
+  const tokenBytes = controlTokenBytes();
+  if (tokenBytes == 0) return true;
+  if (header(MAP_REQUEST_HEADERS, H_AUTHORIZATION) != STATUS_OK) return false;
+  const prefix = textBytes(T_BEARER);
+  if (!textStarts(T_BEARER, valuePtr(), valueBytes()) || valueBytes() - prefix != tokenBytes) return false;
+  const given = valuePtr() + prefix;
+  let difference: u32 = 0;
+  for (let i: usize = 0; i < tokenBytes; i++) difference |= <u32>(load<u8>(given + i) ^ load<u8>(controlToken() + i));
+  return difference == 0;
+}
+
+const line: usize = memory.data(512);
+
+/** Body of a control stream, buffered by the host until its end. */
+export function controlBody(stream: usize, size: u32, endOfStream: bool): u32 {
+  noteBodyCallback(load<u32>(stream, S_ROOT));
+  if (!endOfStream) return ACTION_PAUSE;
+  setPhase(stream, PHASE_CONTROL);
+  if (size > <u32>SNAPSHOT_BYTES_MAX) return answerText(413, T_BODY, T_EMPTY);
+  if (size == 0 || buffer(BUFFER_REQUEST_BODY, 0, size) != STATUS_OK) return answerText(400, T_BODY, T_EMPTY);
+  const snapshot = valuePtr();
+  const bytes = valueBytes();
+  if (!snapshotCheck(snapshot, bytes)) {
+    countUp(COUNT_SNAPSHOTS_BAD);
+    writeBegin(line, 512);
+    writeLiteral("epp: snapshot refused: ");
+    writeJsonInner(snapshotErrorField(), snapshotErrorFieldBytes());
+    writeLiteral(": ");
+    writeJsonInner(snapshotErrorMessage(), snapshotErrorMessageBytes());
+    log(LOG_WARN, line, writeLength());
+    return answerError(
+      400,
+      snapshotErrorField(),
+      snapshotErrorFieldBytes(),
+      snapshotErrorMessage(),
+      snapshotErrorMessageBytes(),
+    );
+  }
+  const name = streamPrompt(stream);
+  const nameBytes = load<u32>(stream, S_CONTENT_LENGTH);
+  if (!registerPool(name, nameBytes)) return answerText(507, T_FIELD_PATH, T_FULL);
+  const now = nowNs();
+  storeSnapshot(name, nameBytes, snapshot, bytes, now);
+  refreshPools(<f64>now / 1000000);
+  replyJson(204, answer, 0);
+  return ACTION_PAUSE;
+}
+
+const T_STUCK = ascii("no body reached the filter: set allow_on_headers_stop_iteration: true for the control listener's plugin too");
+
+/** A control request whose body never came, found by the watchdog. */
+export function answerStuck(stream: usize): void {
+  setPhase(stream, PHASE_CONTROL);
+  answerText(500, T_BODY, T_STUCK);
+}

@@ -1,0 +1,57 @@
+// Every fixed name the filter says to the host: headers, properties, shared-data keys, response details.
+import { ascii } from "../text/text";
+
+// Headers. Names and meanings: llm-d-router pkg/epp/metadata/consts.go, gateway-api-inference-extension
+// docs/proposals/004-endpoint-picker-protocol; Envoy's docs/root/configuration/http/http_filters/router_filter.rst.
+export const H_DESTINATION = ascii("x-gateway-destination-endpoint");
+export const H_RETRY_ON = ascii("x-envoy-retry-on");
+export const H_MAX_RETRIES = ascii("x-envoy-max-retries");
+export const H_DROPPED_REASON = ascii("x-llm-d-request-dropped-reason");
+export const H_CONTENT_TYPE = ascii("content-type");
+export const H_CONTENT_LENGTH = ascii("content-length");
+export const H_AUTHORIZATION = ascii("authorization");
+export const H_METHOD = ascii(":method");
+export const H_PATH = ascii(":path");
+export const H_STATUS = ascii(":status");
+export const H_PREFILLER = ascii("x-prefiller-host-port");
+export const H_ENCODERS = ascii("x-encoder-hosts-ports");
+export const H_DATA_PARALLEL = ascii("x-data-parallel-host-port");
+export const H_KV_SOURCE = ascii("x-kv-cache-source-host-port");
+export const H_MODEL_REWRITE = ascii("x-llm-d-model-name-rewrite");
+export const H_MODEL_REWRITE_ALIAS = ascii("x-gateway-model-name-rewrite");
+export const H_RETRY_GRPC_ON = ascii("x-envoy-retry-grpc-on");
+export const H_RETRY_STATUS_CODES = ascii("x-envoy-retriable-status-codes");
+export const H_RETRY_HEADER_NAMES = ascii("x-envoy-retriable-header-names");
+
+// Values.
+/** The next host on the list is tried when this one does not answer at all, never after it began to. */
+export const V_RETRY_ON = ascii("connect-failure,refused-stream,reset");
+export const V_RETRIES = ascii("2");
+export const V_JSON = ascii("application/json");
+export const V_EVENT_STREAM = ascii("text/event-stream");
+export const V_GET = ascii("GET");
+export const V_POST = ascii("POST");
+
+// Properties: NUL-separated paths (Envoy docs/root/intro/arch_overview/advanced/attributes.rst).
+export const P_ROOT_ID = ascii("plugin_root_id");
+export const P_CLUSTER = ascii("xds\0cluster_name");
+export const P_ROUTE_POOL = ascii("xds\0route_metadata\0filter_metadata\0epp\0pool");
+export const P_SUBSET = ascii("metadata\0filter_metadata\0envoy.lb.subset_hint\0x-gateway-destination-endpoint-subset");
+export const P_UPSTREAM_ADDRESS = ascii("upstream\0address");
+export const P_ATTEMPTS = ascii("upstream\0request_attempt_count");
+export const P_RESPONSE_FLAGS = ascii("response\0flags");
+export const P_RESPONSE_CODE = ascii("response\0code");
+
+// Shared data of one vm_id. All keys begin with the wire generation, so that an empty vm_id, which all
+// modules of the process share, cannot make them collide with somebody else's.
+export const K_POOLS = ascii("epp1/pools");
+export const K_SNAPSHOT = ascii("epp1/pool/");
+export const K_EPOCH = ascii("epp1/epoch/");
+export const K_CELL = ascii("epp1/cell/");
+export const K_JOURNAL = ascii("epp1/journal/");
+
+/** Filter state for access logs: %FILTER_STATE(wasm.epp_decision:PLAIN)%. */
+export const S_DECISION = ascii("epp_decision");
+
+export const ROLE_NAME_PICKER = ascii("picker");
+export const ROLE_NAME_INGEST = ascii("ingest");

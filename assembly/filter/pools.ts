@@ -1,0 +1,150 @@
+// Pools in shared data: the registry of names, each pool's snapshot and epoch; and which pool a request belongs to.
+import { STATUS_OK } from "../abi/constants";
+import { inboxMark, inboxReset } from "../abi/inbox";
+import { property, sharedGet, sharedSet, valueBytes, valueCas, valuePtr } from "../abi/host";
+import { textBytes, writeBegin, writeBytes, writeLength, writeText } from "../text/text";
+import { POOLS_MAX, POOL_NAME_BYTES_MAX, SNAPSHOT_BYTES_MAX } from "../wire/limits";
+import {
+  NO_POOL,
+  poolAdd,
+  poolCount,
+  poolFind,
+  poolHasSnapshot,
+  poolIgnoreLoad,
+  poolName,
+  poolNameBytes,
+  poolReceivedMs,
+  poolSequence,
+  poolSkip,
+  poolTake,
+} from "../pool/table";
+import { snapshotCheck } from "../pool/snapshot";
+import { COUNT_SNAPSHOTS, COUNT_SNAPSHOTS_BAD, countUp } from "./counters";
+import { K_EPOCH, K_POOLS, K_SNAPSHOT, P_CLUSTER, P_ROUTE_POOL } from "./names";
+
+/** The registry of names is read again when the last reading is older than this. */
+const REGISTRY_MS: f64 = 250;
+/** Attempts to enter a name while other workers do the same; a further failure is the sidecar's to retry. */
+const REGISTER_TRIES: u32 = 8;
+
+const keyBuffer: usize = memory.data(320, 8);
+const epochBuffer: usize = memory.data(16, 8);
+let registryReadMs: f64 = -1e9;
+let snapshotAgeMaxMs: f64 = 3000;
+
+/** The limit after which load columns are ignored; the picker's configuration sets it. */
+export function setSnapshotAgeMaxMs(ms: f64): void {
+  snapshotAgeMaxMs = ms;
+}
+
+function namedKey(prefix: usize, name: usize, bytes: u32): u32 {
+  writeBegin(keyBuffer, 320);
+  writeText(prefix);
+  writeBytes(name, bytes);
+  return writeLength();
+}
+
+// The registry: u32 count, then (u32 bytes, bytes) per name. Names are only ever added.
+function readRegistry(): void {
+  const mark = inboxMark();
+  if (sharedGet(K_POOLS, textBytes(K_POOLS)) == STATUS_OK) {
+    const ptr = valuePtr();
+    const bytes = valueBytes();
+    const count: u32 = bytes < 4 ? 0 : min<u32>(load<u32>(ptr), POOLS_MAX);
+    let at: u32 = 4;
+    for (let i: u32 = 0; i < count && at + 4 <= bytes; i++) {
+      const length = load<u32>(ptr + at);
+      if (length > bytes - at - 4) break;
+      poolAdd(ptr + at + 4, length);
+      at += 4 + length;
+    }
+  }
+  inboxReset(mark);
+}
+
+const registry: usize = memory.data(4 + 16 * 257, 8);
+
+/** Enters a pool's name for all workers. False: the table of pools is full. */
+export function registerPool(name: usize, bytes: u32): bool {
+  if (poolFind(name, bytes) != NO_POOL) return true;
+  readRegistry();
+  if (poolFind(name, bytes) != NO_POOL) return true;
+  for (let attempt: u32 = 0; attempt < REGISTER_TRIES; attempt++) {
+    const mark = inboxMark();
+    let length: u32 = 4;
+    let cas: u32 = 1;
+    store<u32>(registry, 0);
+    if (sharedGet(K_POOLS, textBytes(K_POOLS)) == STATUS_OK && valueBytes() >= 4) {
+      length = min<u32>(valueBytes(), 4 + POOLS_MAX * 257);
+      memory.copy(registry, valuePtr(), length);
+      cas = valueCas();
+    }
+    inboxReset(mark);
+    const count = load<u32>(registry);
+    if (count >= <u32>POOLS_MAX || bytes == 0 || bytes > <u32>POOL_NAME_BYTES_MAX) return false;
+    store<u32>(registry, count + 1);
+    store<u32>(registry + length, bytes);
+    memory.copy(registry + length + 4, name, bytes);
+    if (sharedSet(K_POOLS, textBytes(K_POOLS), registry, length + 4 + bytes, cas) == STATUS_OK) {
+      return poolAdd(name, bytes) != NO_POOL;
+    }
+    readRegistry();
+    if (poolFind(name, bytes) != NO_POOL) return true;
+  }
+  return false;
+}
+
+/** Stores a checked snapshot for all workers, stamped with the time of its receipt. */
+export function storeSnapshot(name: usize, bytes: u32, snapshot: usize, snapshotBytes: u32, nowNs: u64): void {
+  sharedSet(keyBuffer, namedKey(K_SNAPSHOT, name, bytes), snapshot, snapshotBytes);
+  store<u64>(epochBuffer, nowNs);
+  store<f64>(epochBuffer, <f64>nowNs / 1000000, 8);
+  sharedSet(keyBuffer, namedKey(K_EPOCH, name, bytes), epochBuffer, 16);
+}
+
+/** Takes new snapshots in, and lets go of the load figures of those that are too old. */
+export function refreshPools(nowMs: f64): void {
+  if (nowMs - registryReadMs > REGISTRY_MS || nowMs < registryReadMs) {
+    registryReadMs = nowMs;
+    readRegistry();
+  }
+  for (let pool: u32 = 0; pool < poolCount(); pool++) {
+    const mark = inboxMark();
+    refreshPool(pool);
+    inboxReset(mark);
+    if (poolHasSnapshot(pool) && nowMs - poolReceivedMs(pool) > snapshotAgeMaxMs) poolIgnoreLoad(pool);
+  }
+}
+
+function refreshPool(pool: u32): void {
+  const name = poolName(pool);
+  const bytes = poolNameBytes(pool);
+  if (sharedGet(keyBuffer, namedKey(K_EPOCH, name, bytes)) != STATUS_OK || valueBytes() != 16) return;
+  const sequence = load<u64>(valuePtr());
+  const receivedMs = load<f64>(valuePtr(), 8);
+  if (sequence == poolSequence(pool)) return;
+  if (sharedGet(keyBuffer, namedKey(K_SNAPSHOT, name, bytes)) != STATUS_OK) return;
+  // The writer checked it before publishing, the reader checks it on receipt.
+  if (valueBytes() > <u32>SNAPSHOT_BYTES_MAX || !snapshotCheck(valuePtr(), valueBytes())) {
+    countUp(COUNT_SNAPSHOTS_BAD);
+    poolSkip(pool, sequence);
+    return;
+  }
+  countUp(COUNT_SNAPSHOTS);
+  poolTake(pool, valuePtr(), valueBytes(), sequence, receivedMs);
+}
+
+/**
+ * The pool of the request at hand: route metadata `epp.pool`, else the cluster's name, else the configured
+ * name, else the only pool there is. NO_POOL: none of these is known.
+ */
+export function resolvePool(configured: usize, configuredBytes: u32): u32 {
+  const mark = inboxMark();
+  let pool = NO_POOL;
+  if (property(P_ROUTE_POOL) == STATUS_OK && valueBytes() > 0) pool = poolFind(valuePtr(), valueBytes());
+  if (pool == NO_POOL && property(P_CLUSTER) == STATUS_OK) pool = poolFind(valuePtr(), valueBytes());
+  if (pool == NO_POOL && configuredBytes > 0) pool = poolFind(configured, configuredBytes);
+  if (pool == NO_POOL && configuredBytes == 0 && poolCount() == 1) pool = 0;
+  inboxReset(mark);
+  return pool;
+}

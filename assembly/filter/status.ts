@@ -1,0 +1,172 @@
+// GET /status on the control listener: pools, endpoints and counters over all workers, as one JSON object.
+//
+// Workers publish their cells at least every CELL_HEARTBEAT_MS, so the figures are at most that old.
+import { STATUS_OK } from "../abi/constants";
+import { inboxMark, inboxReset } from "../abi/inbox";
+import { sharedGet, valueBytes, valuePtr } from "../abi/host";
+import {
+  writeBegin,
+  writeBytes,
+  writeCut,
+  writeF64,
+  writeJsonInner,
+  writeLength,
+  writeLiteral,
+  writeText,
+  writeU64,
+} from "../text/text";
+import { CELL_AT_COUNTERS, CELL_LAPSE_MS } from "../wire/cell";
+import { POOL_ENDPOINTS_MAX, WORKERS_MAX } from "../wire/limits";
+import {
+  COLUMN_FLAGS,
+  COLUMN_GENERATION,
+  COLUMN_GPU_MEMORY,
+  COLUMN_GPU_UTILIZATION,
+  COLUMN_INFLIGHT_REQUESTS,
+  COLUMN_INFLIGHT_TOKENS,
+  COLUMN_KV_USAGE,
+  COLUMN_RUNNING,
+  COLUMN_WAITING,
+  rowF64,
+  rowOf,
+  rowU32,
+} from "../pool/rows";
+import { rowAddressLen, rowAddressPtr, rowNameLen, rowNamePtr } from "../pool/labels";
+import { readyEndpoints } from "../pool/snapshot";
+import {
+  poolCount,
+  poolHasSnapshot,
+  poolLoadIgnored,
+  poolName,
+  poolNameBytes,
+  poolBytesPerToken,
+  poolReceivedMs,
+} from "../pool/table";
+import { failuresInARow, isSetAside } from "../pool/health";
+import { cellAdd, cellCheck, cellHeartbeatMs, cellsBegin } from "../flow/cell";
+import { COUNTERS_NAMED, counterName } from "./counters";
+import { K_CELL } from "./names";
+import { numberedKey, numberedKeyPtr, ownCell, publish } from "./worker";
+import { ENDPOINT_DRAINING, ENDPOINT_READY } from "../wire/snapshot";
+import { refreshPools } from "./pools";
+
+/** Bytes of the answer; endpoints that do not fit are left out and `truncated` says so. */
+const STATUS_BYTES: u32 = 524288;
+const json: usize = memory.data(524288);
+/** Bytes kept free for what follows the endpoints. */
+const TAIL_BYTES: u32 = 4096;
+const totals: usize = memory.data(48 * 8, 8);
+
+export function statusPtr(): usize {
+  return json;
+}
+
+/** Writes the status; returns its length. */
+export function statusWrite(now: f64): u32 {
+  publish(now);
+  refreshPools(now);
+  const workers = sumCells(now);
+  writeBegin(json, STATUS_BYTES);
+  writeLiteral('{"version":1,"workers":');
+  writeU64(workers);
+  writeLiteral(',"counters":{');
+  for (let i: u32 = 0; i < COUNTERS_NAMED; i++) {
+    if (i > 0) writeLiteral(",");
+    writeLiteral('"');
+    writeText(counterName(i));
+    writeLiteral('":');
+    writeU64(load<u64>(totals + (<usize>i << 3)));
+  }
+  writeLiteral('},"pools":[');
+  let isTruncated = false;
+  for (let pool: u32 = 0; pool < poolCount(); pool++) {
+    if (pool > 0) writeLiteral(",");
+    if (!writePool(pool, now)) isTruncated = true;
+  }
+  writeLiteral(isTruncated ? '],"truncated":true}' : '],"truncated":false}');
+  return writeLength();
+}
+
+// All live cells. Our own work stands in the rows already, so only the others' is added there.
+function sumCells(now: f64): u32 {
+  memory.fill(totals, 0, 48 * 8);
+  let workers: u32 = 0;
+  cellsBegin();
+  for (let n: u32 = 0; n < <u32>WORKERS_MAX; n++) {
+    const mark = inboxMark();
+    if (sharedGet(numberedKeyPtr(), numberedKey(K_CELL, n)) != STATUS_OK) break;
+    const cell = valuePtr();
+    if (cellCheck(cell, valueBytes()) && now - cellHeartbeatMs(cell) <= <u32>CELL_LAPSE_MS) {
+      workers++;
+      for (let i: u32 = 0; i < COUNTERS_NAMED; i++) {
+        const total = totals + (<usize>i << 3);
+        store<u64>(total, load<u64>(total) + load<u64>(cell + CELL_AT_COUNTERS + (<usize>i << 3)));
+      }
+      if (n != ownCell()) cellAdd(cell);
+    }
+    inboxReset(mark);
+  }
+  return workers;
+}
+
+function writePool(pool: u32, now: f64): bool {
+  writeLiteral('{"name":"');
+  writeJsonInner(poolName(pool), poolNameBytes(pool));
+  writeLiteral('","snapshotAgeMs":');
+  writeF64(poolHasSnapshot(pool) ? Math.max(0, now - poolReceivedMs(pool)) : NaN);
+  writeLiteral(',"loadIgnored":');
+  writeLiteral(poolLoadIgnored(pool) ? "true" : "false");
+  writeLiteral(',"readyEndpoints":');
+  writeU64(readyEndpoints(pool));
+  writeLiteral(',"bytesPerToken":');
+  writeF64(poolBytesPerToken(pool));
+  writeLiteral(',"endpoints":[');
+  let isFirst = true;
+  let isWhole = true;
+  for (let slot: u32 = 0; slot < <u32>POOL_ENDPOINTS_MAX; slot++) {
+    const row = rowOf(pool, slot);
+    if (rowU32(COLUMN_GENERATION, row) == 0) continue;
+    if (writeLength() + TAIL_BYTES > STATUS_BYTES) {
+      isWhole = false;
+      break;
+    }
+    if (!isFirst) writeLiteral(",");
+    isFirst = false;
+    writeEndpoint(row, now);
+  }
+  writeLiteral("]}");
+  return isWhole && !writeCut();
+}
+
+function writeEndpoint(row: u32, now: f64): void {
+  const flags = rowU32(COLUMN_FLAGS, row);
+  writeLiteral('{"address":"');
+  writeJsonInner(rowAddressPtr(row), rowAddressLen(row));
+  writeLiteral('","name":"');
+  writeJsonInner(rowNamePtr(row), rowNameLen(row));
+  writeLiteral('","generation":');
+  writeU64(rowU32(COLUMN_GENERATION, row));
+  writeLiteral(',"ready":');
+  writeLiteral((flags & ENDPOINT_READY) != 0 ? "true" : "false");
+  writeLiteral(',"draining":');
+  writeLiteral((flags & ENDPOINT_DRAINING) != 0 ? "true" : "false");
+  writeLiteral(',"setAside":');
+  writeLiteral(isSetAside(row, now) ? "true" : "false");
+  writeLiteral(',"failures":');
+  writeU64(failuresInARow(row));
+  column("inflightRequests", COLUMN_INFLIGHT_REQUESTS, row);
+  column("inflightTokens", COLUMN_INFLIGHT_TOKENS, row);
+  column("waiting", COLUMN_WAITING, row);
+  column("running", COLUMN_RUNNING, row);
+  column("kvUsage", COLUMN_KV_USAGE, row);
+  column("gpuUtilization", COLUMN_GPU_UTILIZATION, row);
+  column("gpuMemory", COLUMN_GPU_MEMORY, row);
+  writeLiteral("}");
+}
+
+function column(name: string, column: u32, row: u32): void {
+  writeLiteral(',"');
+  writeLiteral(name);
+  writeLiteral('":');
+  writeF64(rowF64(column, row));
+}

@@ -1,0 +1,84 @@
+// Prefix chain and index, pool rows, reservations, cells, journal and health as one small module for Node.
+import "../../../assembly/abi/abort";
+export {
+  CHAIN_BYTES,
+  chainBoundary,
+  chainKey,
+  chainKeyCount,
+  chainPagesInUse,
+  chainRelease,
+  chainReset,
+  chainText,
+  chainTextBytes,
+  chainsCutTotal,
+  keyDepthBytes,
+} from "../../../assembly/prefix/chain";
+export { avalanche, hashBytes, mixPair } from "../../../assembly/prefix/hash";
+export {
+  indexEntries,
+  indexEvictions,
+  indexInsert,
+  indexLookup,
+  indexRemove,
+  indexStored,
+  matchedBytes,
+  matchedKeys,
+} from "../../../assembly/prefix/index";
+export { rowF64, rowU32, setRowF64, setRowU32 } from "../../../assembly/pool/rows";
+export {
+  failuresInARow,
+  isSetAside,
+  noteFailure,
+  noteServerError,
+  noteSuccess,
+  ownAsideUntilMs,
+} from "../../../assembly/pool/health";
+export {
+  hasOneModel,
+  readyEndpoints,
+  snapshotCheck,
+  snapshotErrorField,
+  snapshotErrorFieldBytes,
+  snapshotErrorMessage,
+  snapshotErrorMessageBytes,
+} from "../../../assembly/pool/snapshot";
+export {
+  poolAdd,
+  poolCount,
+  poolFind,
+  poolHash,
+  poolIgnoreLoad,
+  poolTake,
+} from "../../../assembly/pool/table";
+export { rowAddressLen, rowAddressPtr } from "../../../assembly/pool/labels";
+export {
+  busyRowCount,
+  markBusy,
+  releaseRequest,
+  releaseTokens,
+  reserve,
+} from "../../../assembly/flow/reservations";
+export { cellAdd, cellBuild, cellBytes, cellCheck, cellPtr, cellsBegin } from "../../../assembly/flow/cell";
+export {
+  journalHead,
+  journalIsFull,
+  journalNextSegment,
+  journalReset,
+  journalSegment,
+  journalSegmentBytes,
+  journalWrite,
+  segmentCheck,
+  segmentReplay,
+} from "../../../assembly/flow/journal";
+
+const scratch: usize = memory.data(1048576, 16);
+const chains: usize = memory.data(112 * 4096, 16);
+
+/** Memory for what a test lays down: 1 MiB. */
+export function scratchPtr(): usize {
+  return scratch;
+}
+/** The i-th of 4,096 chain records. */
+export function chainAt(i: u32): usize {
+  return chains + <usize>i * 112;
+}
