@@ -32,6 +32,7 @@ import {
 } from "./streams";
 import { TICK_IDLE_MS, tick, tickFaster, tickRootGone } from "./tick";
 import { watchdogReset } from "./watchdog";
+import { nowMs, publish } from "./worker";
 
 /** Largest plugin configuration; a larger one is refused. */
 export const CONFIGURATION_BYTES_MAX: u32 = 65536;
@@ -168,6 +169,7 @@ export function streamOver(context: u32): void {
   if (stream == 0) return;
   streamEnded(stream, configOf(stream));
   streamRemove(stream);
+  publish(nowMs());
 }
 
 /** proxy_on_delete: of a stream, or of a root, whose configuration's place is free again. */

@@ -229,7 +229,6 @@ export function streamEnded(stream: usize, config: usize): void {
     releaseReservation(stream);
   }
   chainRelease(streamChain(stream));
-  publish(nowMs());
 }
 
 // No response headers came: the client went away, or every host failed.

@@ -20,7 +20,6 @@ import {
   cellOwner,
   cellPtr,
   cellsBegin,
-  countersReset,
 } from "../flow/cell";
 import {
   journalChanged,
@@ -98,7 +97,6 @@ export function numberedKeyPtr(): usize {
 export function startWorker(): void {
   if (isWorker) return;
   isWorker = true;
-  countersReset();
   const now = nowNs();
   owner = avalanche(now ^ (<u64>changetype<usize>(keyBuffer) * PRIME_1)) | 1;
   for (let n: u32 = 0; n < <u32>WORKERS_MAX; n++) {

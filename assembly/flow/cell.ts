@@ -7,7 +7,6 @@ import {
   CELL_AT_OWNER,
   CELL_AT_POOLS,
   CELL_AT_VERSION,
-  CELL_COUNTERS,
   CELL_ENTRIES_MAX,
   CELL_ENTRY_BYTES,
   CELL_HEADER_BYTES,
@@ -158,9 +157,4 @@ export function cellAdd(ptr: usize): void {
       if (asideMs != 0) noteOthersAside(row, heartbeat + <f64>asideMs, load<u16>(at, 6));
     }
   }
-}
-
-/** Zeroes this worker's counters; for the start of a VM. */
-export function countersReset(): void {
-  memory.fill(cell + CELL_AT_COUNTERS, 0, CELL_COUNTERS * 8);
 }
