@@ -152,7 +152,7 @@ export function chat(content: string, fields: Readonly<Record<string, unknown>> 
 class TestGateway implements Gateway {
   readonly url: string;
   private readonly client: Client;
-  private snapshotId = 0n;
+  private snapshotId = 0;
 
   constructor(
     readonly version: string,

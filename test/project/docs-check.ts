@@ -57,7 +57,7 @@ function linkFault(path: string, target: string, world: World): string | undefin
 
 /** Anchors as GitHub makes them of headings. */
 export function anchorsOf(markdown: string): string[] {
-  const headings = markdown.replace(/^(```|~~~)[^]*?^\1/gm, "").match(/^#{1,6} .*$/gm) ?? [];
+  const headings = markdown.replace(/^(```|~~~)[\s\S]*?^\1/gm, "").match(/^#{1,6} .*$/gm) ?? [];
   return headings.map((heading) =>
     heading
       .replace(/^#+ /, "")

@@ -96,10 +96,10 @@ describe("npm start", () => {
     await runScript("build.mjs");
     await appendFile(join(root, "assembly/index.ts"), "export function proxy_on_tick(root: u32): void {}\n");
     const wasm = await runScript("build.mjs");
-    expect(wasm.err).toMatch(/building build\/epp\.wasm[^]*bundles: up to date/);
+    expect(wasm.err).toMatch(/building build\/epp\.wasm[\s\S]*bundles: up to date/);
     await appendFile(join(root, "cli/start.ts"), "// more\n");
     const bundle = await runScript("build.mjs");
-    expect(bundle.err).toMatch(/wasm: up to date[^]*bundling build\/start\.mjs/);
+    expect(bundle.err).toMatch(/wasm: up to date[\s\S]*bundling build\/start\.mjs/);
   });
 
   it("builds the same bytes every time", async () => {

@@ -6,7 +6,7 @@ const FORBIDDEN: readonly { pattern: RegExp; why: string; except?: RegExp }[] = 
   { pattern: /\b(not implemented|for now|simplified|placeholder)\b/i, why: "unfinished work" },
   { pattern: /\b(describe|it|test|suite)\b.*\.(skip|only|todo|fails)\(/, why: "a test switched off" },
   { pattern: /\b(xit|xdescribe|fit|fdescribe)\(/, why: "a test switched off" },
-  { pattern: /@ts-nocheck|eslint-disable|prettier-ignore/, why: "a check switched off" },
+  { pattern: /@ts-nocheck|eslint-disable/, why: "a check switched off" },
   // Decorators on imports are AssemblyScript's own; TypeScript has no such thing.
   { pattern: /@ts-ignore/, why: "a check switched off", except: /^assembly\// },
   { pattern: /EPP_SKIP/, why: "a check switched off" },
