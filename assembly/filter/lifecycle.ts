@@ -1,6 +1,6 @@
 // Contexts from creation to deletion: which root has which role and configuration, which stream belongs to it.
 import { ACTION_CONTINUE, BUFFER_PLUGIN_CONFIGURATION, LOG_ERROR, LOG_INFO, STATUS_OK } from "../abi/constants";
-import { buffer, log, property, setTickMs, valueBytes, valuePtr } from "../abi/host";
+import { buffer, log, property, valueBytes, valuePtr } from "../abi/host";
 import { textEquals, writeBegin, writeBytes, writeLength, writeLiteral } from "../text/text";
 import { configFree, configLoad, configSnapshotAgeMaxMs } from "../schema/settings";
 import { schemaErrorBytes, schemaErrorPtr, schemaNoticeBytes, schemaNoticePtr } from "../schema/errors";
@@ -30,7 +30,7 @@ import {
   streamFind,
   streamRemove,
 } from "./streams";
-import { TICK_IDLE_MS, tick, tickFaster, tickRootGone } from "./tick";
+import { tick, tickFaster, tickReset } from "./tick";
 import { watchdogReset } from "./watchdog";
 import { nowMs, publish } from "./worker";
 
@@ -93,7 +93,7 @@ export function configure(context: u32, bytes: u32): bool {
   }
   watchdogReset(root);
   setRootRole(root, isIngest ? ROLE_INGEST : ROLE_PICKER);
-  setTickMs(TICK_IDLE_MS);
+  tickReset(root);
   return isIngest ? true : configurePicker(root, bytes);
 }
 
@@ -124,7 +124,7 @@ export function onRequestHeaders(context: u32, endOfStream: bool): u32 {
   if (root == NO_ROOT) return ACTION_CONTINUE;
   if (rootRole(root) == ROLE_INGEST) return controlHeaders(context, root, endOfStream);
   if (rootConfig(root) == 0) return ACTION_CONTINUE;
-  tickFaster();
+  tickFaster(root);
   return requestHeaders(context, root, rootConfig(root), endOfStream);
 }
 
@@ -177,7 +177,6 @@ export function contextDelete(context: u32): void {
   const root = rootFind(context);
   if (root == NO_ROOT) return streamOver(context);
   if (rootConfig(root) != 0) configFree(rootConfig(root));
-  tickRootGone(root);
   rootRemove(root);
 }
 

@@ -89,8 +89,8 @@ export function responseHeaders(stream: usize, config: usize): void {
   const flags = status >= 500 ? propertyU64(P_RESPONSE_FLAGS, 0) : 0;
   const isHostAnswer = (flags & FLAGS_HOST_FAILED) == 0;
   const answered = locateUpstream(stream);
-  judgeHosts(stream, config, answered, status, isHostAnswer);
-  if (status >= 400) forgetPrefix(stream);
+  if (answered != NOBODY) judgeHosts(stream, config, answered, status, isHostAnswer);
+  if (status >= 400 || answered == NOBODY) forgetPrefix(stream);
   else if (answered != 0) moveToAnswerer(stream, answered);
   chainRelease(streamChain(stream));
   usageBegin(streamUsage(stream), hasFlag(stream, F_EVENT_STREAM));
@@ -106,12 +106,15 @@ function readStatus(): u32 {
 
 /** The answering host is none of our destinations. */
 const NOWHERE: u32 = 0xffffffff;
+/** No host was asked: Envoy answered by itself. */
+const NOBODY: u32 = 0xfffffffe;
 let elsewhere: u32 = NOWHERE;
 
-// Place of the answering host among our destinations; NOWHERE, and then `elsewhere` is its row if the pool has it.
+// Place of the answering host among our destinations; NOWHERE, and then `elsewhere` is its row if the pool has
+// it; NOBODY.
 function locateUpstream(stream: usize): u32 {
   elsewhere = NOWHERE;
-  if (property(P_UPSTREAM_ADDRESS) != STATUS_OK) return NOWHERE;
+  if (property(P_UPSTREAM_ADDRESS) != STATUS_OK || valueBytes() == 0) return NOBODY;
   const ptr = valuePtr();
   const bytes = valueBytes();
   const count = <u32>load<u8>(stream, S_DESTINATIONS);

@@ -1,7 +1,6 @@
 // What happens without a request: reading the others, publishing, the watchdog, the slow metrics.
 import { ACTION_CONTINUE, STREAM_REQUEST } from "../abi/constants";
 import { continueStream, setEffectiveContext, setTickMs } from "../abi/host";
-import { ascii } from "../text/text";
 import { poolCount, poolHasSnapshot, poolReceivedMs } from "../pool/table";
 import { readyEndpoints } from "../pool/snapshot";
 import { COLUMN_INFLIGHT_REQUESTS, COLUMN_INFLIGHT_TOKENS, rowF64 } from "../pool/rows";
@@ -9,7 +8,7 @@ import { POOL_ENDPOINTS_MAX } from "../wire/limits";
 import { meterInflight, meterPool, meterTotals } from "./counters";
 import { conclude } from "./request";
 import { answerStuck } from "./ingest";
-import { NO_ROOT, ROLE_INGEST, ROLE_PICKER, rootConfig, rootRole } from "./roots";
+import { ROLE_INGEST, rootConfig, rootRole } from "./roots";
 import {
   PHASE_INGEST,
   PHASE_READING,
@@ -34,41 +33,46 @@ const IDLE_AFTER_MS: f64 = 1000;
 /** Period of the metrics that follow totals. */
 const METERS_MS: f64 = 1000;
 
-let tickRoot: u32 = NO_ROOT;
-let tickMs: u32 = TICK_IDLE_MS;
+// The period each root's ticks have, by root index; 0 = what configure() set.
+const periods: usize = memory.data(16 * 4, 4);
+/** Work of a tick that came this soon after another root's is already done. */
+const DONE_MS: f64 = 3;
+let workedMs: f64 = 0;
 let metersAtMs: f64 = 0;
 let busyAtMs: f64 = 0;
 
-/** A root's tick. Several roots live in one VM: the first picker's does the work, an ingest root's only where there is none. */
+/** A root's tick. Several roots live in one VM; whichever ticks first does the work for all. */
 export function tick(context: u32, root: u32): void {
   const now = nowMs();
   watch(context, root, now);
-  if (rootRole(root) == ROLE_INGEST && tickRoot != root && tickRoot != NO_ROOT) return;
-  if (rootRole(root) == ROLE_PICKER && (tickRoot == NO_ROOT || rootRole(tickRoot) != ROLE_PICKER)) tickRoot = root;
-  if (tickRoot != root || !isWorkerVm()) return;
+  if (!isWorkerVm()) return;
+  if (streamCount() > 0) busyAtMs = now;
+  setPeriod(root, now - busyAtMs > IDLE_AFTER_MS ? TICK_IDLE_MS : TICK_ACTIVE_MS);
+  if (now - workedMs < DONE_MS && now >= workedMs) return;
+  workedMs = now;
   sync(now);
   publish(now);
-  if (streamCount() > 0) busyAtMs = now;
-  if (now - metersAtMs >= METERS_MS || now < metersAtMs) {
-    metersAtMs = now;
-    meter(now);
-  }
-  setPeriod(now - busyAtMs > IDLE_AFTER_MS ? TICK_IDLE_MS : TICK_ACTIVE_MS);
+  if (now - metersAtMs < METERS_MS && now >= metersAtMs) return;
+  metersAtMs = now;
+  meter(now);
 }
 
-/** A root is gone: another takes the work over at its next tick. */
-export function tickRootGone(root: u32): void {
-  if (tickRoot == root) tickRoot = NO_ROOT;
+/** A root's place is taken by another: its period is unknown again. */
+export function tickReset(root: u32): void {
+  store<u32>(periods + (<usize>root << 2), TICK_IDLE_MS);
+  setTickMs(TICK_IDLE_MS);
 }
 
-/** A stream began: ticks come fast until there has been none for a while. */
-export function tickFaster(): void {
-  setPeriod(TICK_ACTIVE_MS);
+/** A stream of this root began: ticks come fast until there has been none for a while. */
+export function tickFaster(root: u32): void {
+  setPeriod(root, TICK_ACTIVE_MS);
 }
 
-function setPeriod(ms: u32): void {
-  if (ms == tickMs) return;
-  tickMs = ms;
+// An ingest root has nothing to hurry for.
+function setPeriod(root: u32, ms: u32): void {
+  const at = periods + (<usize>root << 2);
+  if (load<u32>(at) == ms || rootRole(root) == ROLE_INGEST) return;
+  store<u32>(at, ms);
   setTickMs(ms);
 }
 

@@ -269,6 +269,13 @@ export function hasOneModel(pool: u32): bool {
 }
 const SEVERAL_MODELS: u64 = 1;
 
+let metricsAgeMaxMs: u32 = 10000;
+
+/** Load figures that were older than this when the snapshot was made count as never published, ms. */
+export function setMetricsAgeMaxMs(ms: u32): void {
+  metricsAgeMaxMs = ms;
+}
+
 /** Copies a checked snapshot, whose bytes stay where they are, into the rows of `pool`. */
 export function snapshotApply(pool: u32, ptr: usize): void {
   const count = load<u32>(ptr, SNAPSHOT_AT_ENDPOINTS);
@@ -301,7 +308,8 @@ function applyEndpoint(pool: u32, row: u32, record: usize, snapshot: usize): voi
   setRowU32(COLUMN_FLAGS, row, flags);
   setRowU32(COLUMN_GENERATION, row, generation);
   setRowU32(COLUMN_ROLES, row, load<u32>(record, ENDPOINT_AT_ROLES));
-  const hasLoad = (flags & ENDPOINT_HAS_LOAD) != 0;
+  const isRecent = load<u32>(record, ENDPOINT_AT_METRICS_AGE_MS) <= metricsAgeMaxMs;
+  const hasLoad = isRecent && (flags & ENDPOINT_HAS_LOAD) != 0;
   setRowF64(COLUMN_WAITING, row, hasLoad ? <f64>load<u32>(record, ENDPOINT_AT_WAITING) : NaN);
   setRowF64(COLUMN_RUNNING, row, hasLoad ? <f64>load<u32>(record, ENDPOINT_AT_RUNNING) : NaN);
   setRowF64(COLUMN_KV_USAGE, row, hasLoad ? <f64>load<f32>(record, ENDPOINT_AT_KV_USAGE) : NaN);
@@ -337,9 +345,4 @@ function noteModels(pool: u32, row: u32, models: u32): void {
   const first = load<u64>(modelHashes(row)) | 2;
   const known = load<u64>(only);
   store<u64>(only, models > 1 || (known != 0 && known != first) ? SEVERAL_MODELS : first);
-}
-
-/** Age of the engine's metrics when the snapshot was made, ms. */
-export function recordMetricsAgeMs(record: usize): u32 {
-  return load<u32>(record, ENDPOINT_AT_METRICS_AGE_MS);
 }
