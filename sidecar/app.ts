@@ -1,0 +1,128 @@
+// The running sidecar: starts all parts of a configuration, and stops them in order.
+import { type DnsSettings, DnsDiscovery, type NameResolver } from "./discovery/dns.ts";
+import type { Discovery } from "./discovery/endpoint.ts";
+import { FileDiscovery } from "./discovery/file.ts";
+import { StaticDiscovery } from "./discovery/static.ts";
+import type { DiscoverySettings, PoolSettings, Settings } from "./config/settings.ts";
+import type { TransportFactory } from "./endpoint-monitor.ts";
+import { type Logger, makeLogger } from "./log.ts";
+import { Pool } from "./pool.ts";
+import { ControlClient } from "./push/control-client.ts";
+import { Pusher } from "./push/pusher.ts";
+import { PageBuffers } from "./scrape/page-buffers.ts";
+import { PageClient } from "./scrape/page-client.ts";
+import { Ticker } from "./scrape/ticker.ts";
+import { makeRegistry } from "./serve/metrics.ts";
+import { type Readiness, readinessOf } from "./serve/readiness.ts";
+import { StatusServer } from "./serve/server.ts";
+import { StatusReader } from "./serve/status-reader.ts";
+
+/** What may be put in place of the real thing. */
+export interface Replacements {
+  readonly log?: Logger;
+  readonly makeTransport?: TransportFactory;
+  readonly resolver?: NameResolver;
+  readonly random?: () => number;
+  readonly environment?: NodeJS.ProcessEnv;
+  /** A source of another kind, or another timing; undefined = the one of the settings. */
+  readonly makeDiscovery?: (settings: DiscoverySettings) => Discovery | undefined;
+}
+
+/** A sidecar: construct, `start`, `stop`. */
+export class Sidecar {
+  readonly pools: readonly Pool[];
+  readonly pushers: Pusher[] = [];
+  /** Port of the own HTTP server; 0 = none. */
+  httpPort = 0;
+  private readonly ticker = new Ticker();
+  private readonly control: ControlClient;
+  private readonly status: StatusReader;
+  private readonly server: StatusServer;
+  private readonly log: Logger;
+  private stopping = false;
+  private snapshotId = Date.now();
+
+  /** @throws FileReadError, ConfigError for tokens and certificates */
+  constructor(
+    private readonly settings: Settings,
+    private readonly replacements: Replacements = {},
+  ) {
+    this.log = replacements.log ?? makeLogger(settings.logLevel);
+    const buffers = new PageBuffers();
+    const makeTransport: TransportFactory =
+      replacements.makeTransport ?? ((target, sink) => new PageClient(target, sink, buffers));
+    this.control = new ControlClient(settings.control, () => this.ticker.now());
+    this.status = new StatusReader(this.control, settings.control.statusIntervalMs, this.log);
+    this.pools = settings.pools.map((pool) => this.makePool(pool, makeTransport));
+    const source = {
+      pools: this.pools,
+      pushers: this.pushers,
+      status: this.status,
+      now: () => this.ticker.now(),
+    };
+    this.server = new StatusServer(makeRegistry(source), () => this.readiness());
+  }
+
+  /** Rejects when the own HTTP server cannot listen; nothing runs then. */
+  async start(): Promise<void> {
+    for (const note of this.settings.notes) this.log.info(note);
+    const { http, control } = this.settings;
+    if (http !== null) this.httpPort = await this.server.listen(http.host, http.port);
+    for (const pool of this.pools) {
+      const log = this.log.child({ pool: pool.name });
+      this.pushers.push(new Pusher(pool, this.control, this.ticker, () => this.nextSnapshotId(), log));
+      pool.start();
+    }
+    this.status.start();
+    const target = control.socketPath ?? control.origin;
+    this.log.info(
+      { pools: this.pools.map(({ name }) => name), control: target, httpPort: this.httpPort },
+      "started",
+    );
+  }
+
+  /** Ends everything; the gateway goes on with what it was told last. */
+  async stop(): Promise<void> {
+    if (this.stopping) return;
+    this.stopping = true;
+    this.status.stop();
+    for (const pusher of this.pushers) pusher.stop();
+    for (const pool of this.pools) pool.stop();
+    await this.control.close();
+    if (this.httpPort !== 0) await this.server.close();
+    this.log.info("stopped");
+  }
+
+  readiness(): Readiness {
+    return readinessOf(this.pushers, this.stopping, this.ticker.now());
+  }
+
+  private makePool(settings: PoolSettings, makeTransport: TransportFactory): Pool {
+    const { replacements } = this;
+    return new Pool(settings, {
+      ticker: this.ticker,
+      discovery: replacements.makeDiscovery?.(settings.discovery) ?? this.makeDiscovery(settings.discovery),
+      makeTransport,
+      random: replacements.random ?? Math.random,
+      log: this.log.child({ pool: settings.name }),
+      environment: replacements.environment ?? process.env,
+    });
+  }
+
+  private makeDiscovery(settings: DiscoverySettings): Discovery {
+    switch (settings.kind) {
+      case "static":
+        return new StaticDiscovery(settings.endpoints);
+      case "file":
+        return new FileDiscovery(settings.path, settings.watch);
+      case "dns":
+      case "srv":
+        return new DnsDiscovery(settings satisfies DnsSettings, this.replacements.resolver);
+    }
+  }
+
+  private nextSnapshotId(): number {
+    this.snapshotId += 1;
+    return this.snapshotId;
+  }
+}

@@ -1,0 +1,118 @@
+// Talks to the gateway's control listener: snapshots in, status out, over a unix socket or loopback.
+import { Client, type Dispatcher } from "undici";
+import type { ControlSettings } from "../config/settings.ts";
+import { ConnectionError, ControlRefusedError, ResponseTooLargeError, TimeoutError } from "../errors.ts";
+import { CONTROL_ANSWER_BYTES_MAX } from "../limits.ts";
+
+/** A request to the control listener ends, well or not, within this. */
+const CONTROL_TIMEOUT_MS = 1_000;
+/**
+ * A new connection is made at least this often. Over a kept one, an Envoy that is being replaced by a hot restart
+ * would go on taking snapshots that the new process needs.
+ */
+const CONNECTION_LIFE_MS = 500;
+/** Characters of a refusal that go into the log. */
+const DETAIL_MAX = 300;
+
+/** What pushers and status readers need. */
+export interface ControlListener {
+  /**
+   * Hands over a pool's snapshot.
+   * @param snapshot used until the promise settles
+   * @throws ControlRefusedError when it was read and refused; ConnectionError, TimeoutError when it was not read
+   */
+  push(pool: string, snapshot: Buffer): Promise<void>;
+  /** The gateway's status as parsed JSON. Throws like `push`. */
+  status(): Promise<unknown>;
+}
+
+/** The real listener. */
+export class ControlClient implements ControlListener {
+  /** Where it is, for messages. */
+  readonly target: string;
+  private readonly client: Client;
+  private readonly headers: Readonly<Record<string, string>>;
+  private renewAtMs = 0;
+
+  constructor(
+    settings: ControlSettings,
+    private readonly now: () => number,
+  ) {
+    const { socketPath, origin, token } = settings;
+    this.target = socketPath ?? origin;
+    this.client = new Client(socketPath === null ? origin : "http://control", {
+      ...(socketPath === null ? {} : { socketPath }),
+      connectTimeout: CONTROL_TIMEOUT_MS,
+      headersTimeout: CONTROL_TIMEOUT_MS,
+      bodyTimeout: CONTROL_TIMEOUT_MS,
+      maxResponseSize: CONTROL_ANSWER_BYTES_MAX,
+      pipelining: 1,
+    });
+    this.headers = token === "" ? {} : { authorization: `Bearer ${token}` };
+  }
+
+  async push(pool: string, snapshot: Buffer): Promise<void> {
+    const nowMs = this.now();
+    const renew = nowMs >= this.renewAtMs;
+    if (renew) this.renewAtMs = nowMs + CONNECTION_LIFE_MS;
+    const { status, text } = await this.request({
+      method: "POST",
+      path: `/v1/pools/${pool}/snapshot`,
+      headers: { ...this.headers, "content-type": "application/octet-stream" },
+      body: snapshot,
+      reset: renew,
+    });
+    if (status !== 204 && status !== 200) throw refusal(status, text);
+  }
+
+  async status(): Promise<unknown> {
+    const { status, text } = await this.request({ method: "GET", path: "/status", headers: this.headers });
+    if (status !== 200) throw refusal(status, text);
+    try {
+      return JSON.parse(text);
+    } catch (error) {
+      throw new ControlRefusedError(status, "", `status is not JSON: ${(error as Error).message}`);
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.client.destroy();
+  }
+
+  private async request(options: Dispatcher.RequestOptions): Promise<{ status: number; text: string }> {
+    try {
+      const signal = AbortSignal.timeout(CONTROL_TIMEOUT_MS);
+      const { statusCode, body } = await this.client.request({ ...options, signal });
+      return { status: statusCode, text: await body.text() };
+    } catch (error) {
+      throw this.translate(error as Error & { code?: string });
+    }
+  }
+
+  private translate(error: Error & { code?: string }): Error {
+    if (error.name === "TimeoutError" || /TIMEOUT$/.test(error.code ?? "")) {
+      return new TimeoutError(`control listener ${this.target}`, CONTROL_TIMEOUT_MS);
+    }
+    if (error.code === "UND_ERR_RES_EXCEEDED_MAX_SIZE") {
+      return new ResponseTooLargeError(CONTROL_ANSWER_BYTES_MAX, "control listener's answer");
+    }
+    return new ConnectionError(`control listener ${this.target}`, error);
+  }
+}
+
+/** The listener's refusals are `{"error":{"field","message"}}`; anything else is quoted as it came. */
+function refusal(status: number, text: string): ControlRefusedError {
+  try {
+    const { error } = JSON.parse(text) as { error?: { field?: unknown; message?: unknown } };
+    if (typeof error?.message === "string") {
+      return new ControlRefusedError(
+        status,
+        typeof error.field === "string" ? error.field : "",
+        error.message,
+      );
+    }
+  } catch {
+    // Not JSON: an error page of a proxy, say.
+  }
+  return new ControlRefusedError(status, "", JSON.stringify(text.slice(0, DETAIL_MAX)));
+}

@@ -1,0 +1,154 @@
+// Keeps the gateway's view of one pool fresh: pushes on change, on a heartbeat, and again after failures.
+import { codeOf, ControlRefusedError, SnapshotTooLargeError } from "../errors.ts";
+import type { Logger } from "../log.ts";
+import { DETAIL_LEVELS, type Pool } from "../pool.ts";
+import type { Ticker, Ticking } from "../scrape/ticker.ts";
+import { SnapshotEncoder } from "../snapshot-encoder.ts";
+import type { ControlListener } from "./control-client.ts";
+
+/** Shortest time between two pushes of a pool. */
+export const PUSH_INTERVAL_MIN_MS = 50;
+/** Longest time between two pushes: the gateway counts a snapshot's age from its receipt. */
+export const HEARTBEAT_INTERVAL_MS = 500;
+/** First pause after the listener could not be reached; doubled up to RETRY_MAX_MS. */
+const RETRY_FIRST_MS = 50;
+/** With it, a gateway that restarted has its state back within a second: 250 ms, or a heartbeat if it was not missed. */
+const RETRY_MAX_MS = 250;
+/** A pool that was not taken over for this long is not ready: four heartbeats. */
+export const PUSH_AGE_MAX_MS = 2_000;
+
+/** Push counts since start, for metrics. */
+export interface PushCounts {
+  accepted: number;
+  /** Read and answered with an error. */
+  refused: number;
+  /** Not read: no connection, no answer. */
+  failed: number;
+  /** Snapshots that did not fit with all labels. */
+  shortened: number;
+  /** Bytes of the last snapshot. */
+  bytes: number;
+}
+
+/** The pusher of one pool. */
+export class Pusher implements Ticking {
+  dueAtMs = 0;
+  readonly counts: PushCounts = { accepted: 0, refused: 0, failed: 0, shortened: 0, bytes: 0 };
+  /** Why the last push was not accepted; null = it was. */
+  lastError: Error | null = null;
+  /** When a push was last accepted, monotonic ms; -Infinity = never. */
+  acceptedAtMs = Number.NEGATIVE_INFINITY;
+  private readonly encoder = new SnapshotEncoder();
+  private startedAtMs = Number.NEGATIVE_INFINITY;
+  private pushedRevision = -1;
+  private pushing = false;
+  private stopped = false;
+  private failures = 0;
+  private reportedError = "";
+
+  /**
+   * @param nextId gives each snapshot its id, ascending over all pools
+   */
+  constructor(
+    readonly pool: Pool,
+    private readonly control: ControlListener,
+    private readonly ticker: Ticker,
+    private readonly nextId: () => number,
+    private readonly log: Logger,
+  ) {
+    pool.onChange = () => this.plan();
+    this.dueAtMs = ticker.now();
+    ticker.add(this);
+  }
+
+  /** Whether the gateway has a snapshot of this pool that is not too old. */
+  upToDate(nowMs: number): boolean {
+    return nowMs - this.acceptedAtMs <= PUSH_AGE_MAX_MS;
+  }
+
+  stop(): void {
+    this.stopped = true;
+    this.ticker.remove(this);
+  }
+
+  tick(nowMs: number): void {
+    if (!this.pool.settled(nowMs)) {
+      this.dueAtMs = nowMs + PUSH_INTERVAL_MIN_MS;
+      return;
+    }
+    this.startedAtMs = nowMs;
+    const revision = this.pool.revision;
+    this.pushing = true;
+    this.dueAtMs = Number.POSITIVE_INFINITY;
+    this.push(nowMs).then(
+      () => this.onAccepted(revision),
+      (error: Error) => this.onError(error),
+    );
+  }
+
+  private async push(nowMs: number): Promise<void> {
+    const snapshot = this.encode(nowMs);
+    this.counts.bytes = snapshot.length;
+    await this.control.push(this.pool.name, snapshot);
+  }
+
+  /** A pool too large for a snapshot loses its labels before it loses endpoints' figures. */
+  private encode(nowMs: number): Buffer {
+    let tooLarge: SnapshotTooLargeError | null = null;
+    for (const detail of DETAIL_LEVELS) {
+      try {
+        const snapshot = this.encoder.encode(this.pool.rows(nowMs, detail), this.nextId());
+        if (tooLarge !== null) this.counts.shortened += 1;
+        return snapshot;
+      } catch (error) {
+        if (!(error instanceof SnapshotTooLargeError)) throw error;
+        tooLarge = error;
+      }
+    }
+    throw tooLarge!;
+  }
+
+  private onAccepted(revision: number): void {
+    this.pushing = false;
+    if (this.stopped) return;
+    this.counts.accepted += 1;
+    this.acceptedAtMs = this.ticker.now();
+    this.pushedRevision = revision;
+    this.failures = 0;
+    this.lastError = null;
+    if (this.reportedError !== "") this.log.info("gateway takes snapshots again");
+    this.reportedError = "";
+    this.plan();
+  }
+
+  private onError(error: Error): void {
+    this.pushing = false;
+    if (this.stopped) return;
+    this.lastError = error;
+    if (error instanceof ControlRefusedError) {
+      this.counts.refused += 1;
+      this.failures = 0;
+    } else {
+      this.counts.failed += 1;
+      this.failures += 1;
+    }
+    if (this.reportedError !== error.message) this.log.error({ code: codeOf(error) }, error.message);
+    this.reportedError = error.message;
+    this.plan();
+  }
+
+  /** Sets the time of the next push by what is known now. */
+  private plan(): void {
+    if (this.pushing || this.stopped) return;
+    this.dueAtMs = this.startedAtMs + this.pauseMs();
+    this.ticker.schedule(this);
+  }
+
+  private pauseMs(): number {
+    if (this.failures > 0)
+      return Math.min(RETRY_MAX_MS, RETRY_FIRST_MS * 2 ** Math.min(10, this.failures - 1));
+    // A snapshot that was refused will be refused again until something changes: no hurry.
+    if (this.lastError === null && this.pool.revision !== this.pushedRevision) return PUSH_INTERVAL_MIN_MS;
+    return HEARTBEAT_INTERVAL_MS;
+  }
+}

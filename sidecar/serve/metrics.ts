@@ -1,0 +1,257 @@
+// The sidecar's own Prometheus metrics, read from the running parts at the moment of a scrape.
+import { collectDefaultMetrics, Counter, Gauge, Registry } from "prom-client";
+import type { EndpointMonitor } from "../endpoint-monitor.ts";
+import type { Pool } from "../pool.ts";
+import type { Pusher } from "../push/pusher.ts";
+import type { PollCounts } from "../scrape/poller.ts";
+import type { StatusReader } from "./status-reader.ts";
+
+/** What is measured. */
+export interface MetricsSource {
+  readonly pools: readonly Pool[];
+  readonly pushers: readonly Pusher[];
+  readonly status: StatusReader;
+  now(): number;
+}
+
+type Row = readonly [labels: Record<string, string>, value: number];
+
+/** A registry with all metrics of one sidecar. */
+export function makeRegistry(source: MetricsSource): Registry {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry, prefix: "epp_sidecar_" });
+  const add = (
+    kind: "gauge" | "counter",
+    name: string,
+    help: string,
+    labels: string[],
+    rows: () => Row[],
+  ): void => {
+    addMetric(registry, kind, `epp_${name}`, help, labels, rows);
+  };
+  addPoolMetrics(add, source);
+  addEndpointMetrics(add, source);
+  addScrapeMetrics(add, source);
+  addPushMetrics(add, source);
+  addGatewayMetrics(add, source);
+  return registry;
+}
+
+type Add = (
+  kind: "gauge" | "counter",
+  name: string,
+  help: string,
+  labels: string[],
+  rows: () => Row[],
+) => void;
+
+/**
+ * The parts count in plain numbers, because a labelled increment a scrape would cost more than the scrape's parsing;
+ * each metric is filled when it is asked for. Counters only ever get the parts' own ascending numbers.
+ */
+function addMetric(
+  registry: Registry,
+  kind: "gauge" | "counter",
+  name: string,
+  help: string,
+  labelNames: string[],
+  rows: () => Row[],
+): void {
+  const Metric = kind === "gauge" ? Gauge : Counter;
+  new Metric({
+    name,
+    help,
+    labelNames,
+    registers: [registry],
+    collect(this: Gauge | Counter): void {
+      this.reset();
+      for (const [labels, value] of rows()) this.inc(labels, value);
+    },
+  });
+}
+
+function addPoolMetrics(add: Add, { pools }: MetricsSource): void {
+  const perPool = (value: (pool: Pool) => number) => (): Row[] =>
+    pools.map((pool) => [{ pool: pool.name }, value(pool)] as const);
+  add(
+    "gauge",
+    "sidecar_endpoints",
+    "Endpoints known.",
+    ["pool"],
+    perPool((pool) => pool.monitors.size),
+  );
+  add(
+    "gauge",
+    "sidecar_endpoints_ready",
+    "Endpoints that may be picked.",
+    ["pool"],
+    perPool((p) => p.readyEndpoints),
+  );
+  add(
+    "counter",
+    "sidecar_discovery_updates_total",
+    "Endpoint lists taken over.",
+    ["pool"],
+    perPool((pool) => pool.discoveryUpdates),
+  );
+  add(
+    "counter",
+    "sidecar_discovery_failures_total",
+    "Endpoint lists that could not be read; the last good one stayed in force.",
+    ["pool"],
+    perPool((pool) => pool.discoveryFailures),
+  );
+  add("gauge", "sidecar_dropped", "Things left out because of a limit, now.", ["pool", "what"], () =>
+    pools.flatMap((pool) => dropRows(pool)),
+  );
+}
+
+function dropRows(pool: Pool): Row[] {
+  let models = 0;
+  let loras = 0;
+  for (const monitor of pool.monitors.values()) {
+    models += monitor.modelsDropped;
+    loras += monitor.lorasDropped;
+  }
+  const counts: Record<string, number> = {
+    endpoints: pool.drops.surplusEndpoints,
+    duplicate_endpoints: pool.drops.duplicateEndpoints,
+    labels: pool.drops.labels,
+    models,
+    loras,
+  };
+  return Object.entries(counts).map(([what, value]) => [{ pool: pool.name, what }, value] as const);
+}
+
+function addEndpointMetrics(add: Add, source: MetricsSource): void {
+  const perEndpoint = (value: (monitor: EndpointMonitor, pool: Pool) => number) => (): Row[] =>
+    source.pools.flatMap((pool) =>
+      [...pool.monitors.values()]
+        .map(
+          (monitor) =>
+            [{ pool: pool.name, endpoint: monitor.description.address }, value(monitor, pool)] as const,
+        )
+        .filter(([, figure]) => !Number.isNaN(figure)),
+    );
+  const gauge = (name: string, help: string, value: (monitor: EndpointMonitor, pool: Pool) => number): void =>
+    add("gauge", `endpoint_${name}`, help, ["pool", "endpoint"], perEndpoint(value));
+  const ifLoaded = (monitor: EndpointMonitor, value: number): number =>
+    monitor.hasLoad ? value : Number.NaN;
+  gauge("ready", "1 = new requests may go there.", (monitor) => (monitor.usable ? 1 : 0));
+  gauge("waiting_requests", "Requests queued in the engine.", (m) => ifLoaded(m, m.reading.waiting));
+  gauge("running_requests", "Requests running in the engine.", (m) => ifLoaded(m, m.reading.running));
+  gauge("kv_cache_usage", "KV cache in use, 0-1.", (m) => ifLoaded(m, m.reading.kvUsage));
+  gauge("metrics_age_seconds", "Age of these figures.", (m) =>
+    ifLoaded(m, m.loadAgeMs(source.now()) / 1_000),
+  );
+  gauge("gpu_utilization", "GPU busy, 0-1.", (monitor) => monitor.gpuFigures(source.now()).utilization);
+  gauge("gpu_memory", "GPU framebuffer in use, 0-1.", (monitor) => monitor.gpuFigures(source.now()).memory);
+  gauge("generation", "Generation of the snapshot slot.", (monitor, pool) =>
+    Number(pool.slotOf(monitor.description.address)?.generation ?? Number.NaN),
+  );
+  add(
+    "counter",
+    "endpoint_restarts_total",
+    "Restarts of the engine seen.",
+    ["pool", "endpoint"],
+    perEndpoint((monitor) => monitor.restarts),
+  );
+}
+
+function addScrapeMetrics(add: Add, { pools }: MetricsSource): void {
+  const totals = (value: (counts: PollCounts) => number) => (): Row[] =>
+    pools.flatMap((pool) =>
+      pollsOf(pool).map(([page, polls]) => {
+        const sum = polls.reduce((total, counts) => total + value(counts), 0);
+        return [{ pool: pool.name, page }, sum] as const;
+      }),
+    );
+  const labels = ["pool", "page"];
+  add(
+    "counter",
+    "sidecar_scrapes_total",
+    "Pages read.",
+    labels,
+    totals((counts) => counts.succeeded),
+  );
+  add(
+    "counter",
+    "sidecar_scrape_seconds_total",
+    "Time from request to whole page, over all pages read.",
+    labels,
+    totals((counts) => counts.durationMs / 1_000),
+  );
+  add("counter", "sidecar_scrape_failures_total", "Pages not read, by cause.", [...labels, "code"], () =>
+    pools.flatMap((pool) => pollsOf(pool).flatMap(([page, polls]) => failureRows(pool.name, page, polls))),
+  );
+}
+
+/** Counts of the endpoints and exporters of the present list. */
+function pollsOf(pool: Pool): [page: string, polls: PollCounts[]][] {
+  return [
+    ["metrics", [pool.retiredPolls, ...[...pool.monitors.values()].map((monitor) => monitor.poller.counts)]],
+    ["dcgm", [...(pool.gpus?.exporters.values() ?? [])].map((exporter) => exporter.poller.counts)],
+  ];
+}
+
+function failureRows(pool: string, page: string, polls: readonly PollCounts[]): Row[] {
+  const byCode = new Map<string, number>();
+  for (const counts of polls) {
+    for (const [code, count] of counts.byCode) byCode.set(code, (byCode.get(code) ?? 0) + count);
+  }
+  return [...byCode].map(([code, count]) => [{ pool, page, code }, count] as const);
+}
+
+function addPushMetrics(add: Add, source: MetricsSource): void {
+  add("counter", "sidecar_pushes_total", "Snapshots sent, by outcome.", ["pool", "result"], () =>
+    source.pushers.flatMap(({ pool, counts }) =>
+      (["accepted", "refused", "failed"] as const).map(
+        (result) => [{ pool: pool.name, result }, counts[result]] as const,
+      ),
+    ),
+  );
+  add("counter", "sidecar_snapshots_shortened_total", "Snapshots sent without all labels.", ["pool"], () =>
+    source.pushers.map(({ pool, counts }) => [{ pool: pool.name }, counts.shortened] as const),
+  );
+  add("gauge", "sidecar_snapshot_bytes", "Size of the last snapshot.", ["pool"], () =>
+    source.pushers.map(({ pool, counts }) => [{ pool: pool.name }, counts.bytes] as const),
+  );
+  add("gauge", "sidecar_snapshot_age_seconds", "Time since a snapshot was last accepted.", ["pool"], () =>
+    source.pushers
+      .filter((pusher) => Number.isFinite(pusher.acceptedAtMs))
+      .map((pusher) => [{ pool: pusher.pool.name }, (source.now() - pusher.acceptedAtMs) / 1_000] as const),
+  );
+}
+
+function addGatewayMetrics(add: Add, { status }: MetricsSource): void {
+  const figure = (field: string) => (): Row[] =>
+    (status.status?.figures ?? [])
+      .filter((entry) => entry.field === field)
+      .map(({ pool, endpoint, value }) => [{ pool, endpoint }, value] as const);
+  const named: Record<string, [name: string, help: string]> = {
+    inflightRequests: ["gateway_endpoint_inflight_requests", "Requests in flight, by the gateway's count."],
+    inflightTokens: [
+      "gateway_endpoint_inflight_tokens",
+      "Uncached prompt tokens in flight, by the gateway's count.",
+    ],
+  };
+  for (const [field, [name, help]] of Object.entries(named)) {
+    add("gauge", name, help, ["pool", "endpoint"], figure(field));
+  }
+  add(
+    "gauge",
+    "gateway_endpoint_status",
+    "Other figures of GET /status.",
+    ["pool", "endpoint", "field"],
+    () =>
+      (status.status?.figures ?? [])
+        .filter(({ field }) => !(field in named))
+        .map(({ pool, endpoint, field, value }) => [{ pool, endpoint, field }, value] as const),
+  );
+  add("gauge", "gateway_counter", "Counters of GET /status, by name.", ["name"], () =>
+    (status.status?.counters ?? []).map(({ name, value }) => [{ name }, value] as const),
+  );
+  add("gauge", "gateway_status_up", "1 = GET /status was answered.", [], () => [
+    [{}, status.status === null ? 0 : 1],
+  ]);
+}

@@ -1,0 +1,53 @@
+// Whether the sidecar does its job, and if not fully, why.
+import type { Pool } from "../pool.ts";
+import type { Pusher } from "../push/pusher.ts";
+
+/** What /readyz answers. */
+export interface Readiness {
+  /** Every pool's snapshot is taken over by the gateway, and fresh. */
+  readonly ready: boolean;
+  readonly status: "ready" | "degraded" | "not-ready" | "stopping";
+  /** One sentence a fault; empty when the status is "ready". */
+  readonly reasons: readonly string[];
+}
+
+/**
+ * Not ready: a pool whose snapshot the gateway does not take. Degraded, but ready: the snapshot is taken and says less
+ * than it could, because discovery or endpoints fail.
+ */
+export function readinessOf(pushers: readonly Pusher[], stopping: boolean, nowMs: number): Readiness {
+  if (stopping) return { ready: false, status: "stopping", reasons: ["the sidecar is stopping"] };
+  const missing = pushers
+    .filter((pusher) => !pusher.upToDate(nowMs))
+    .map((pusher) => pushFault(pusher, nowMs));
+  const degraded = pushers.flatMap(({ pool }) => poolFaults(pool));
+  const ready = missing.length === 0;
+  const reasons = [...missing, ...degraded];
+  return { ready, status: !ready ? "not-ready" : reasons.length > 0 ? "degraded" : "ready", reasons };
+}
+
+function pushFault(pusher: Pusher, nowMs: number): string {
+  const { pool, lastError, acceptedAtMs } = pusher;
+  const since = Number.isFinite(acceptedAtMs)
+    ? `was last taken by the gateway ${Math.round(nowMs - acceptedAtMs)} ms ago`
+    : "was never taken by the gateway";
+  return `pool ${pool.name}: its snapshot ${since}${lastError === null ? "" : `: ${lastError.message}`}`;
+}
+
+function poolFaults(pool: Pool): string[] {
+  const faults: string[] = [];
+  if (pool.discoveryError !== null) faults.push(`pool ${pool.name}: ${pool.discoveryError.message}`);
+  if (pool.drops.surplusEndpoints > 0) {
+    faults.push(
+      `pool ${pool.name}: ${pool.drops.surplusEndpoints} endpoints are beyond the limit and left out`,
+    );
+  }
+  const total = pool.monitors.size;
+  const notReady = total - pool.readyEndpoints;
+  if (total === 0) faults.push(`pool ${pool.name}: it has no endpoints`);
+  else if (notReady > 0) faults.push(`pool ${pool.name}: ${notReady} of ${total} endpoints are not ready`);
+  let withoutLoad = 0;
+  for (const monitor of pool.monitors.values()) if (monitor.usable && !monitor.hasLoad) withoutLoad += 1;
+  if (withoutLoad > 0) faults.push(`pool ${pool.name}: ${withoutLoad} of ${total} endpoints publish no load`);
+  return faults;
+}
