@@ -11,6 +11,8 @@ const NODE_MINIMUM = 20;
 /** pip's own limits, so that a machine without network is told so soon. */
 const PIP_LIMITS = ["--retries", "2", "--timeout", "30", "--disable-pip-version-check", "--no-input"];
 
+const NPM_OPTIONS = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error"];
+
 /** Something the set-up needs is not there; the message says what to do. */
 export class SetupError extends Error {
   code = "ERR_SETUP";
