@@ -78,9 +78,8 @@ export async function packagesInstalled(root) {
 }
 
 async function installPackages() {
-  const { code, output } = await run("npm", ["ci", "--no-audit", "--no-fund", "--loglevel", "error"], {
-    cwd: ROOT,
-  });
+  // No package of ours needs its install script, and one (glob-promise) would fetch further packages.
+  const { code, output } = await run("npm", ["ci", ...NPM_OPTIONS], { cwd: ROOT });
   if (code === 127) throw new SetupError("npm is not on PATH; it comes with Node");
   if (code !== 0)
     throw new SetupError(`npm ci failed; is the npm registry reachable?\n${output.trim().slice(-2_000)}`);
