@@ -69,7 +69,7 @@ export function open(baseUrl: string, options: RequestOptions = {}): Exchange {
 }
 
 /** Sends a whole request and reads the whole answer. An object body goes as JSON. */
-export async function send(
+export function send(
   baseUrl: string,
   options: RequestOptions & { readonly body?: string | Buffer | object } = {},
 ): Promise<Reply> {

@@ -6,6 +6,8 @@ import { request } from "undici";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { send } from "./clients.ts";
 import { chat, ENVOY_VERSIONS, type Gateway, POOL, startGateway, until } from "./harness.ts";
+import { startLiveGateway } from "./live-config.ts";
+import { held } from "./upstream.ts";
 
 const CHAT = "/v1/chat/completions";
 
@@ -95,5 +97,24 @@ describe.each(ENVOY_VERSIONS)("the plain configuration on Envoy %s", (version) =
 
   it("opens the control socket to its own user alone", async () => {
     expect((await stat(gateway.envoy.controlSocket)).mode & 0o777).toBe(0o600);
+  });
+});
+
+describe.each(ENVOY_VERSIONS)("a listener update on Envoy %s", (version) => {
+  it("is taken with a good configuration, refused with a bad one, and cuts no stream that has begun", async () => {
+    const gateway = await startLiveGateway(version, { concurrency: 2, replicas: 1 });
+    try {
+      const hold = held();
+      gateway.replicas[0]!.behave(hold.behaviour);
+      const begun = send(gateway.url, { path: CHAT, body: chat("before") });
+      await until("the request at the replica", () => gateway.replicas[0]!.received.length === 1);
+      expect(await gateway.reconfigure("{")).toBe("refused");
+      expect(await gateway.reconfigure("")).toBe("taken");
+      hold.release();
+      expect((await begun).status).toBe(200);
+      expect((await send(gateway.url, { path: CHAT, body: chat("after") })).status).toBe(200);
+    } finally {
+      await gateway.stop();
+    }
   });
 });
