@@ -1,0 +1,233 @@
+// `npm start`: the gateway over simulated replicas with a measured demonstration, or over real servers.
+import { createServer } from "node:net";
+import { Command, InvalidArgumentError } from "commander";
+import { defaultWorkload, generateWorkload } from "../host-sim/workload/generate.ts";
+import { describeDemo, type DemoGateway, type DemoRun, runDemo } from "./demo.ts";
+import type { BalancePolicy } from "./envoy-config.ts";
+import { findEnvoy, ROOT } from "./envoy.ts";
+import { addressText, type Fleet, fleetFromFile, fleetFromList } from "./fleet-config.ts";
+import { type Gateway, type GatewayOptions, startGateway } from "./gateway.ts";
+import { Supervisor } from "./processes.ts";
+import { Progress } from "./progress.ts";
+import { startReplicas } from "./replicas.ts";
+
+const REPLICAS = 8;
+const DEFAULT_PORT = 8080;
+const EXIT_INTERRUPTED = 130;
+
+interface Flags {
+  endpoints?: string;
+  config?: string;
+  once?: boolean;
+  concurrency: number;
+  seed: number;
+  requests: number;
+  rate: number;
+  port: number;
+  json?: boolean;
+}
+
+/** Both a list and a file of endpoints were given. */
+export class ConflictingFlagsError extends Error {
+  readonly code = "conflicting_flags";
+}
+
+function numberFrom(min: number, max: number, whole: boolean): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() === "" || !(value >= min && value <= max) || (whole && !Number.isInteger(value))) {
+      throw new InvalidArgumentError(`expected a ${whole ? "whole " : ""}number from ${min} to ${max}`);
+    }
+    return value;
+  };
+}
+
+function readFlags(argv: readonly string[]): Flags {
+  const workload = defaultWorkload();
+  return new Command("npm start --")
+    .description("Routes LLM requests through Envoy with the endpoint picker inside.")
+    .option("--endpoints <list>", "real servers as host:port,host:port; no demonstration")
+    .option("--config <file>", "fleet file, or an EndpointPickerConfig with file-discovery; no demonstration")
+    .option("--once", "end after the demonstration, also on a terminal")
+    .option("--concurrency <n>", "Envoy's worker threads", numberFrom(1, 64, true), 2)
+    .option("--seed <n>", "seed of the demonstration's workload", numberFrom(0, 2 ** 31, true), workload.seed)
+    .option(
+      "--requests <n>",
+      "requests of the demonstration",
+      numberFrom(1, 100_000, true),
+      workload.requests,
+    )
+    .option("--rate <n>", "arrivals a second", numberFrom(0.1, 1000, false), workload.ratePerSecond)
+    .option("--port <n>", "port to serve on; 0 = any", numberFrom(0, 65_535, true), DEFAULT_PORT)
+    .option("--json", "print the demonstration's figures as JSON")
+    .parse(argv)
+    .opts<Flags>();
+}
+
+class Program {
+  private readonly flags: Flags;
+  private readonly supervisor = new Supervisor();
+  private readonly interrupted = new AbortController();
+  private readonly progress: Progress;
+  private gateway: Gateway | undefined;
+
+  constructor(flags: Flags) {
+    this.flags = flags;
+    this.progress = new Progress(flags.json === true ? process.stderr : process.stdout);
+  }
+
+  /** @returns the exit code */
+  async run(): Promise<number> {
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+      process.on(signal, () => this.interrupted.abort(new Error(signal)));
+    }
+    try {
+      const fleet = await this.chooseFleet();
+      if (fleet === undefined) return await this.demonstrate();
+      await this.serveFleet(fleet);
+      return 0;
+    } catch (error) {
+      if (this.interrupted.signal.aborted) return EXIT_INTERRUPTED;
+      throw error;
+    } finally {
+      await this.gateway?.stop();
+      await this.supervisor.stopAll();
+    }
+  }
+
+  private async chooseFleet(): Promise<Fleet | undefined> {
+    const { endpoints, config } = this.flags;
+    if (endpoints !== undefined && config !== undefined) {
+      throw new ConflictingFlagsError("--endpoints and --config were given, expected one of them");
+    }
+    if (endpoints !== undefined) return fleetFromList(endpoints);
+    return config === undefined ? undefined : fleetFromFile(config);
+  }
+
+  private async demonstrate(): Promise<number> {
+    const { seed, requests, rate, once, json } = this.flags;
+    const envoyPath = await this.requireEnvoy();
+    this.progress.line(`Starting ${REPLICAS} simulated vLLM replicas (Llama-3.3-70B FP8 on 2 × H100 each).`);
+    const replicas = await startReplicas(this.supervisor, REPLICAS);
+    const plan = generateWorkload(defaultWorkload({ seed, requests, ratePerSecond: rate }));
+    this.progress.line(
+      `Sending ${requests} requests at ${rate}/s (seed ${seed}) through Envoy: ` +
+        "round_robin, least_request, then the picker.",
+    );
+    const common = { supervisor: this.supervisor, envoyPath, addresses: replicas.addresses };
+    const port = await this.choosePort();
+    const gateways = [
+      this.demoGateway("epp-wasm", "epp", { ...common, port }),
+      this.demoGateway("round_robin", "round_robin", { ...common, port: 0 }),
+      this.demoGateway("least_request", "least_request", { ...common, port: 0 }),
+    ];
+    const report = await runDemo({
+      gateways,
+      fleet: { size: REPLICAS, restart: replicas.restart, status: replicas.status },
+      plan,
+      progress: this.progress,
+      signal: this.interrupted.signal,
+    });
+    this.progress.line(`\n${describeDemo(report.runs, plan)}`);
+    if (json === true) process.stdout.write(`${reportJson(this.flags, report.runs)}\n`);
+    if (once !== true && process.stdout.isTTY) await this.serveUntilInterrupted(defaultWorkload().model);
+    return report.runs.every(({ requests: sent, errors }) => errors < sent) ? 0 : 1;
+  }
+
+  private demoGateway(
+    policy: string,
+    balance: BalancePolicy,
+    options: Omit<GatewayOptions, "policy" | "concurrency">,
+  ): DemoGateway {
+    return {
+      policy,
+      start: async () => {
+        this.gateway = await this.start({ ...options, policy: balance });
+        return this.gateway;
+      },
+    };
+  }
+
+  private async serveFleet(fleet: Fleet): Promise<void> {
+    const { pickerConfig, sidecarPool, endpoints } = fleet;
+    this.gateway = await this.start({
+      supervisor: this.supervisor,
+      envoyPath: await this.requireEnvoy(),
+      policy: "epp",
+      addresses: endpoints.map(addressText),
+      endpoints,
+      port: await this.choosePort(),
+      host: "0.0.0.0",
+      sidecarPool,
+      ...(pickerConfig === undefined ? {} : { pickerConfig }),
+    });
+    this.progress.line(`Serving ${endpoints.length} endpoints.`);
+    await this.serveUntilInterrupted(undefined);
+  }
+
+  private start(options: Omit<GatewayOptions, "concurrency" | "onEnd">): Promise<Gateway> {
+    return startGateway({
+      ...options,
+      concurrency: this.flags.concurrency,
+      onEnd: (log) => this.interrupted.abort(new Error(`Envoy ended:\n${log.slice(-2000)}`)),
+    });
+  }
+
+  private async requireEnvoy(): Promise<string> {
+    const { path, skipped } = await findEnvoy(ROOT);
+    if (path === undefined) throw new Error(["no usable Envoy was found", ...skipped].join("\n"));
+    return path;
+  }
+
+  // The usual port if it is free, else any: a demonstration should not fail for want of a number.
+  private async choosePort(): Promise<number> {
+    const { port } = this.flags;
+    if (port !== DEFAULT_PORT) return port;
+    const free = await new Promise<boolean>((resolve) => {
+      const probe = createServer()
+        .once("error", () => resolve(false))
+        .listen(port, "0.0.0.0", () => probe.close(() => resolve(true)));
+    });
+    if (!free) this.progress.line(`Port ${port} is taken; using a free one.`);
+    return free ? port : 0;
+  }
+
+  private async serveUntilInterrupted(model: string | undefined): Promise<void> {
+    const { url, adminUrl, sidecarUrl, controlSocket } = this.gateway!;
+    const body = JSON.stringify({
+      ...(model === undefined ? {} : { model }),
+      messages: [{ role: "user", content: "Where does this prompt's KV cache live?" }],
+      max_tokens: 60,
+      stream: true,
+    });
+    this.progress.line(
+      [
+        "",
+        `Serving on ${url}. Try:`,
+        `  curl -N ${url}/v1/chat/completions -H 'content-type: application/json' -d '${body}'`,
+        `  curl ${url}/v1/models`,
+        `  curl ${adminUrl}/stats/prometheus | grep epp`,
+        `  curl ${sidecarUrl}/metrics`,
+        `  curl --unix-socket ${controlSocket} http://epp/status`,
+        "Ctrl-C ends everything.",
+      ].join("\n"),
+    );
+    const { signal } = this.interrupted;
+    if (!signal.aborted) await new Promise((resolve) => signal.addEventListener("abort", resolve));
+    const { message } = signal.reason as Error;
+    if (!message.startsWith("SIG")) throw signal.reason as Error;
+  }
+}
+
+function reportJson(flags: Flags, runs: readonly DemoRun[]): string {
+  const { seed, requests, rate, concurrency } = flags;
+  return JSON.stringify({ seed, requests, ratePerSecond: rate, concurrency, runs }, null, 2);
+}
+
+new Program(readFlags(process.argv)).run().then(
+  (code) => process.exit(code),
+  (error: unknown) => {
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+    process.exit(1);
+  },
+);
