@@ -1,4 +1,4 @@
-// What the documentation names must be there: files, links, headings, npm scripts, command-line flags, variables.
+// What the documentation names must be there: files, links, headings, npm scripts, flags, variables, metrics.
 import { posix } from "node:path";
 
 export interface World {
@@ -12,11 +12,15 @@ export interface World {
   markdown(path: string): string;
   /** Whether our code reads this environment variable. */
   readsVariable(name: string): boolean;
+  /** Whether our code defines this metric. */
+  definesMetric(name: string): boolean;
 }
 
 /** First folders and files of paths that are ours; other things in backticks are not taken for paths. */
 const OUR_PATH =
   /^(?:assembly|sidecar|host-sim|cli|scripts|envoy|test|docs|build|\.ci)\/[\w./-]*[\w/]$|^(?:README|LICENSE|package|asconfig|biome|vitest\.config)(?:\.\w+)?$/;
+/** A metric in backticks, perhaps with labels, perhaps a histogram's series. */
+const OUR_METRIC = /`(epp_[a-z_]+?)(?:_bucket|_sum|_count)?(?:\{[^}]*\})?`/g;
 const OUR_VARIABLE = /\b(?:EPP|ENVOY)_[A-Z0-9_]+\b/g;
 
 /** Faults in one Markdown file, each "path:line: what". */
@@ -32,6 +36,8 @@ export function docsFaults(path: string, text: string, world: World): string[] {
     for (const fault of commandFaults(line, fenced, world)) report(fault);
     for (const [name] of line.matchAll(OUR_VARIABLE))
       if (!world.readsVariable(name)) report(`nothing reads ${name}`);
+    for (const [, name] of line.matchAll(OUR_METRIC))
+      if (!world.definesMetric(name!)) report(`no metric ${name}`);
     if (fenced) continue;
     for (const [, code] of line.matchAll(/`([^`]+)`/g)) {
       if (OUR_PATH.test(code!) && !world.exists(code!)) report(`no file ${code}`);

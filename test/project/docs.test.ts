@@ -41,6 +41,7 @@ function world(): World {
     help,
     markdown: readText,
     readsVariable: (name) => source.includes(name),
+    definesMetric: (name) => source.includes(`"${name}"`) || source.includes(`"${name.slice(4)}"`),
   };
 }
 
@@ -79,6 +80,7 @@ describe("the documentation check", () => {
     help: { "npm start --": "  --once   ends after the table\n  --endpoints <list>" },
     markdown: () => "# Title\n## Why `this`, and not that?\n```\n# no heading\n```\n",
     readsVariable: (name) => name === "EPP_DATA_PLANE",
+    definesMetric: (name) => name === "epp_requests_total",
   };
 
   it.each([
@@ -89,6 +91,7 @@ describe("the documentation check", () => {
     ["`npm run fly`", 'no npm script "fly"'],
     ["`npm start -- --fast`", "`npm start --` has no --fast"],
     ["`npm start -- --once --end`", "`npm start --` has no --end"],
+    ["`epp_magic_total{pool}`", "no metric epp_magic_total"],
     ["set EPP_MAGIC=1", "nothing reads EPP_MAGIC"],
     ["```sh\nnpm run fly\n```", 'no npm script "fly"'],
     ["```sh\nnpm start -- --fast\n```", "`npm start --` has no --fast"],
@@ -100,6 +103,7 @@ describe("the documentation check", () => {
     "`cli/start.ts` and [a](A.md#why-this-and-not-that) and [b](https://example.com/x)",
     "`npm start -- --once --endpoints a,b` with EPP_DATA_PLANE=host-sim",
     "```sh\nnpm test # npm run fly\ncurl --fast localhost\n```",
+    '`epp_requests_total{pool="a"}` and `epp_requests_total_sum`',
     "`a/b`, `POST /v1/pools/<name>/snapshot` and `npm run bench`",
   ])("finds none in %j", (text) => {
     expect(docsFaults("docs/A.md", text, fake)).toEqual([]);
