@@ -6,6 +6,8 @@ export declare class SetupError extends Error {
 }
 
 export declare function setupProject(): Promise<void>;
+export declare function setupPackages(): Promise<void>;
+export declare function setupBuild(): Promise<void>;
 export declare function setupEnvoy(env?: NodeJS.ProcessEnv): Promise<string | undefined>;
 export declare function setupTestEnvoys(): Promise<void>;
 export declare function packagesInstalled(root: string): Promise<boolean>;

@@ -24,9 +24,19 @@ export class SetupError extends Error {
 
 /** npm packages, epp.wasm and bundles. @throws SetupError, CommandError, ForbiddenCodeError */
 export async function setupProject() {
+  await setupPackages();
+  await setupBuild();
+}
+
+/** npm packages. @throws SetupError */
+export async function setupPackages() {
   if (Number(process.versions.node.split(".")[0]) < NODE_MINIMUM)
     throw new SetupError(`Node ${NODE_MINIMUM} or newer is needed; this is ${process.versions.node}`);
   if (!(await packagesInstalled(ROOT))) await step("installing npm packages (npm ci)", installPackages);
+}
+
+/** epp.wasm and bundles. @throws CommandError, ForbiddenCodeError */
+export async function setupBuild() {
   const { buildWasm, buildBundles } = await import("./build.mjs");
   await buildWasm();
   await buildBundles();

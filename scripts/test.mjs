@@ -6,10 +6,14 @@ import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { stripVTControlCharacters } from "node:util";
 import { run, step } from "./process.mjs";
-import { setupProject, setupTestEnvoys } from "./setup.mjs";
+import { setupBuild, setupPackages, setupTestEnvoys } from "./setup.mjs";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 export const VITEST_PROJECTS = ["unit", "host", "sidecar", "sim", "project", "envoy"];
+/** Those that run real Envoys of both versions. */
+const NEED_ENVOY = ["host", "project", "envoy"];
+const OUTPUT_LINES_MAX = 300;
+const OUTPUT_LINE_CHARS_MAX = 500;
 const NODE = process.execPath;
 
 /** Checks that are a command: each counts as one test. */
@@ -51,6 +55,12 @@ function brokenFiles(report) {
   ).length;
 }
 
+/** A failing tool's output without what nobody reads: a crash prints its minified source in one line. */
+function shortened(output) {
+  const lines = output.split("\n").slice(-OUTPUT_LINES_MAX);
+  return lines.map((line) => line.slice(0, OUTPUT_LINE_CHARS_MAX)).join("\n");
+}
+
 async function runChecks(name) {
   let passed = 0;
   for (const [title, [script, ...args]] of CHECKS[name]) {
@@ -58,7 +68,7 @@ async function runChecks(name) {
       run(NODE, [join(ROOT, "node_modules", script), ...args], { cwd: ROOT }),
     );
     if (code === 0) passed++;
-    else process.stdout.write(`${output}\n✗ ${title}\n`);
+    else process.stdout.write(`${shortened(output)}\n✗ ${title}\n`);
   }
   return counts(passed, CHECKS[name].length - passed);
 }
@@ -67,7 +77,7 @@ async function runAspect() {
   const script = join(ROOT, "node_modules/@as-pect/cli/bin/asp.js");
   const { code, output } = await step("as-pect", () => run(NODE, [script], { cwd: ROOT }));
   const result = aspectCounts(code, output);
-  if (result.failed > 0) process.stdout.write(output);
+  if (result.failed > 0) process.stdout.write(`${shortened(output)}\n`);
   return result;
 }
 
@@ -108,13 +118,15 @@ async function main(args) {
   const selected = NAMES.filter((name) => wanted.size === 0 || wanted.has(name));
   const total = counts(0, 0);
   try {
-    await setupProject();
-    if (selected.some((name) => name === "envoy" || name === "host")) await setupTestEnvoys();
-    const projects = selected.filter((name) => VITEST_PROJECTS.includes(name));
+    await setupPackages();
+    add(total, "build", await attempt(setupBuild));
+    if (selected.some((name) => NEED_ENVOY.includes(name)))
+      add(total, "Envoys", await attempt(setupTestEnvoys));
     for (const name of selected) {
       if (name in CHECKS) add(total, name, await runChecks(name));
       if (name === "aspect") add(total, name, await runAspect());
     }
+    const projects = selected.filter((name) => VITEST_PROJECTS.includes(name));
     if (projects.length > 0) add(total, projects.join(", "), await runVitest(projects));
   } catch (error) {
     process.stdout.write(`${error.message}\n`);
@@ -122,6 +134,17 @@ async function main(args) {
   }
   process.stdout.write(`${total.passed} passed, ${total.failed} failed\n`);
   return total.failed === 0 && total.passed > 0 ? 0 : 1;
+}
+
+/** A part of the set-up without which some tests can still run. */
+async function attempt(work) {
+  try {
+    await work();
+    return counts(1, 0);
+  } catch (error) {
+    process.stdout.write(`${error.message}\n`);
+    return counts(0, 1);
+  }
 }
 
 function add(total, name, { passed, failed }) {
