@@ -60,7 +60,7 @@ import {
   P_SUBSET,
   V_POST,
 } from "./names";
-import { resolvePool } from "./pools";
+import { refreshPools, resolvePool } from "./pools";
 import { REFUSED_BAD_BODY, REFUSED_NO_ENDPOINTS, REFUSED_NO_SNAPSHOT, REFUSED_SATURATED, REFUSED_TOO_LARGE } from "./reply";
 import { refuse, refuseText } from "./reply";
 import {
@@ -87,7 +87,7 @@ import {
   streamPrompt,
 } from "./streams";
 import { isHeaderOnly, noteBodyCallback } from "./watchdog";
-import { startWorker } from "./worker";
+import { nowMs, startWorker } from "./worker";
 
 /** Bytes of body asked of the host at a time. */
 const READ_BYTES: u32 = 262144;
@@ -106,7 +106,7 @@ export function requestHeaders(context: u32, root: u32, config: usize, endOfStre
   if (headerPairs(MAP_REQUEST_HEADERS) != STATUS_OK) return ACTION_CONTINUE;
   walkHeaders();
   const api = isPost ? apiOfPath(path, pathBytes) : API_OTHER;
-  const pool = resolvePool(configPoolName(config), configPoolNameBytes(config));
+  const pool = findPool(config);
   if (pool == NO_POOL || !poolHasSnapshot(pool)) return withoutSnapshot(config, api, pool);
   if (contentLength != UNKNOWN_LENGTH && contentLength > configBodyBytesMax(config)) {
     return refuseTooLarge(api, configBodyBytesMax(config));
@@ -133,6 +133,14 @@ export function requestHeaders(context: u32, root: u32, config: usize, endOfStre
   setFlag(stream, F_HAS_PROMPT);
   setPhase(stream, PHASE_READING);
   return ACTION_PAUSE;
+}
+
+// A worker's first stream comes before its first tick: what others were sent is looked up before it counts as absent.
+function findPool(config: usize): u32 {
+  const pool = resolvePool(configPoolName(config), configPoolNameBytes(config));
+  if (pool != NO_POOL && poolHasSnapshot(pool)) return pool;
+  refreshPools(nowMs());
+  return resolvePool(configPoolName(config), configPoolNameBytes(config));
 }
 
 // Notes what the decision needs and removes the headers that only we may set: a client must not steer.
