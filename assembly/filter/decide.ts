@@ -104,7 +104,7 @@ const picked: usize = memory.data(3 * 2, 2);
  * Decides for a stream, writes the headers, reserves the work and notes the prefix.
  * `subset`, if `subsetBytes` > 0, lists the addresses allowed. `blind`: the body is unknown though there is one.
  */
-export function decide(stream: usize, config: usize, subset: usize, subsetBytes: u32, blind: bool): u32 {
+export function decide(stream: usize, config: u32, subset: usize, subsetBytes: u32, blind: bool): u32 {
   const startNs = nowNs();
   const now = <f64>startNs / 1000000;
   const pool = load<u32>(stream, S_POOL);
@@ -127,7 +127,7 @@ export function decide(stream: usize, config: usize, subset: usize, subsetBytes:
 }
 
 /** Decides for a request that has no record, as the table is full: by load alone, nothing reserved. */
-export function decideWithoutStream(pool: u32, config: usize): u32 {
+export function decideWithoutStream(pool: u32, config: u32): u32 {
   const startNs = nowNs();
   const now = <f64>startNs / 1000000;
   sync(now);
@@ -139,7 +139,7 @@ export function decideWithoutStream(pool: u32, config: usize): u32 {
   return DECIDED;
 }
 
-function pick(stream: usize, pool: u32, config: usize, now: f64, entropy: u64, subset: usize, subsetBytes: u32): u32 {
+function pick(stream: usize, pool: u32, config: u32, now: f64, entropy: u64, subset: usize, subsetBytes: u32): u32 {
   if (pool == NO_POOL || !poolHasSnapshot(pool)) return NO_SNAPSHOT;
   randomState = mixPair(randomState, entropy);
   requestReset(now, randomState);
@@ -251,7 +251,7 @@ function expectedTextBytes(stream: usize, textBytes: u32): f64 {
   return (<f64>textBytes * <f64>total) / <f64>seen;
 }
 
-function readHeaders(config: usize): void {
+function readHeaders(config: u32): void {
   for (let i: u32 = 0; i < configHeaderCount(config); i++) {
     if (header(MAP_REQUEST_HEADERS, configHeaderName(config, i)) == STATUS_OK) {
       requestSetHeader(i, valuePtr(), valueBytes());

@@ -147,7 +147,7 @@ export function onRequestTrailers(context: u32): u32 {
   return ACTION_CONTINUE;
 }
 
-function configOf(stream: usize): usize {
+function configOf(stream: usize): u32 {
   return rootConfig(load<u32>(stream, S_ROOT));
 }
 

@@ -1,5 +1,5 @@
 // Pools in shared data: the registry of names, each pool's snapshot and epoch; and which pool a request belongs to.
-import { STATUS_OK } from "../abi/constants";
+import { CAS_CREATE, STATUS_OK } from "../abi/constants";
 import { inboxMark, inboxReset } from "../abi/inbox";
 import { property, sharedGet, sharedSet, valueBytes, valueCas, valuePtr } from "../abi/host";
 import { textBytes, writeBegin, writeBytes, writeLength, writeText } from "../text/text";
@@ -72,7 +72,7 @@ export function registerPool(name: usize, bytes: u32): bool {
   for (let attempt: u32 = 0; attempt < REGISTER_TRIES; attempt++) {
     const mark = inboxMark();
     let length: u32 = 4;
-    let cas: u32 = 1;
+    let cas = CAS_CREATE;
     store<u32>(registry, 0);
     if (sharedGet(K_POOLS, textBytes(K_POOLS)) == STATUS_OK && valueBytes() >= 4) {
       length = min<u32>(valueBytes(), 4 + POOLS_MAX * 257);

@@ -100,7 +100,7 @@ let isPost: bool = false;
 let contentLength: u32 = UNKNOWN_LENGTH;
 
 /** Request headers of a picker stream under `config`; `root` is the root's index. */
-export function requestHeaders(context: u32, root: u32, config: usize, endOfStream: bool): u32 {
+export function requestHeaders(context: u32, root: u32, config: u32, endOfStream: bool): u32 {
   startWorker();
   countUp(COUNT_REQUESTS);
   if (headerPairs(MAP_REQUEST_HEADERS) != STATUS_OK) return ACTION_CONTINUE;
@@ -136,7 +136,7 @@ export function requestHeaders(context: u32, root: u32, config: usize, endOfStre
 }
 
 // A worker's first stream comes before its first tick: what others were sent is looked up before it counts as absent.
-function findPool(config: usize): u32 {
+function findPool(config: u32): u32 {
   const pool = resolvePool(configPoolName(config), configPoolNameBytes(config));
   if (pool != NO_POOL && poolHasSnapshot(pool)) return pool;
   refreshPools(nowMs());
@@ -212,7 +212,7 @@ function parseLength(ptr: usize, bytes: u32): u32 {
 
 let streamsSinceSample: u32 = 0;
 
-function sampleSome(stream: usize, config: usize): void {
+function sampleSome(stream: usize, config: u32): void {
   const every = configResponseSampleEvery(config);
   if (every == 0 || ++streamsSinceSample < every) return;
   streamsSinceSample = 0;
@@ -221,7 +221,7 @@ function sampleSome(stream: usize, config: usize): void {
 
 const T_NO_SNAPSHOT = ascii("no snapshot of the pool's endpoints has arrived yet");
 
-function withoutSnapshot(config: usize, api: u32, pool: u32): u32 {
+function withoutSnapshot(config: u32, api: u32, pool: u32): u32 {
   countUp(COUNT_PASSED);
   if (configFailClosed(config)) {
     refuseText(REFUSED_NO_SNAPSHOT, api, T_NO_SNAPSHOT);
@@ -245,7 +245,7 @@ function refuseTooLarge(api: u32, limit: u32): u32 {
 }
 
 /** Decides with what is known and goes on, or refuses. */
-export function conclude(stream: usize, config: usize, blind: bool): u32 {
+export function conclude(stream: usize, config: u32, blind: bool): u32 {
   setPhase(stream, PHASE_DECIDED);
   const mark = inboxMark();
   let subset: usize = 0;
@@ -271,7 +271,7 @@ function afterDecision(stream: usize, api: u32, outcome: u32): u32 {
 }
 
 /** A body callback while the body is being read: `size` bytes are buffered so far. */
-export function requestBody(stream: usize, config: usize, size: u32, endOfStream: bool): u32 {
+export function requestBody(stream: usize, config: u32, size: u32, endOfStream: bool): u32 {
   noteBodyCallback(load<u32>(stream, S_ROOT));
   const prompt = streamPrompt(stream);
   let seen = load<u32>(stream, S_SEEN);
@@ -290,7 +290,7 @@ export function requestBody(stream: usize, config: usize, size: u32, endOfStream
 }
 
 /** The body ended, by its last chunk or by trailers, or its budget is spent. */
-export function finishBody(stream: usize, config: usize, isWhole: bool): u32 {
+export function finishBody(stream: usize, config: u32, isWhole: bool): u32 {
   const prompt = streamPrompt(stream);
   if (isWhole) {
     if (promptEnd(prompt) != 0) return refuseBody(stream);
@@ -302,7 +302,7 @@ export function finishBody(stream: usize, config: usize, isWhole: bool): u32 {
 }
 
 // Enough was read: the budget is spent, or no more text would be hashed, and the model is known or does not matter.
-function isPastBudget(stream: usize, config: usize, seen: u32): bool {
+function isPastBudget(stream: usize, config: u32, seen: u32): bool {
   if (seen < configDecisionBytesMax(config)) {
     if (chainTextBytes(streamChain(stream)) < <u32>PROMPT_HASHED_BYTES_MAX) return false;
   }

@@ -32,7 +32,7 @@ import {
   usageSawData,
 } from "../prompt/usage";
 import { configRetryBackoffMaxMs, configRetryBackoffMinMs, configSessionHeader } from "../schema/settings";
-import { sessionTokenBytes, sessionTokenWrite } from "../schedule/session-affinity";
+import { sessionTokenBytes, sessionTokenPtr } from "../schedule/session-affinity";
 import { markBusy, markChanged } from "../flow/reservations";
 import {
   COUNT_MOVED,
@@ -77,7 +77,7 @@ const FLAG_TERMINATED: u64 = 0x40;
 const FLAGS_HOST_FAILED: u64 = FLAG_REMOTE_RESET | FLAG_CONNECT_FAILURE | FLAG_TERMINATED;
 
 /** Response headers of a decided stream. */
-export function responseHeaders(stream: usize, config: usize): void {
+export function responseHeaders(stream: usize, config: u32): void {
   setFlag(stream, F_RESPONDED);
   if (phaseOf(stream) != PHASE_DECIDED || !hasFlag(stream, F_REQUEST_RESERVED)) return;
   const status = readStatus();
@@ -136,7 +136,7 @@ function hasAddress(row: u32, ptr: usize, bytes: u32): bool {
 
 // Every destination before the one that answered failed to: `attempts` tells when Envoy skipped some of them
 // because its cluster does not know them.
-function judgeHosts(stream: usize, config: usize, answered: u32, status: u32, isHostAnswer: bool): void {
+function judgeHosts(stream: usize, config: u32, answered: u32, status: u32, isHostAnswer: bool): void {
   const minMs = configRetryBackoffMinMs(config);
   const maxMs = configRetryBackoffMaxMs(config);
   const now = nowMs();
@@ -181,18 +181,13 @@ function moveToAnswerer(stream: usize, answered: u32): void {
 }
 
 // llm-d's session affinity: the client gets the token of the endpoint that served it.
-function echoSession(stream: usize, config: usize): void {
+function echoSession(stream: usize, config: u32): void {
   const name = configSessionHeader(config);
   if (name == 0) return;
   const row = destinationRow(stream, 0);
   const bytes = sessionTokenBytes(row);
-  if (bytes > SESSION_TOKEN_BYTES_MAX) return;
-  sessionTokenWrite(row, sessionToken);
-  replaceHeader(MAP_RESPONSE_HEADERS, name, sessionToken, bytes);
+  if (bytes > 0) replaceHeader(MAP_RESPONSE_HEADERS, name, sessionTokenPtr(row), bytes);
 }
-/** Bytes of a session token; an endpoint whose name makes a longer one gets no token. */
-const SESSION_TOKEN_BYTES_MAX: u32 = 1024;
-const sessionToken: usize = memory.data(1024);
 
 /** A chunk of response body; `size` bytes. Cheap once the first token was seen, unless the stream is sampled. */
 export function responseBody(stream: usize, size: u32, endOfStream: bool): void {
@@ -226,7 +221,7 @@ function learn(stream: usize): void {
 }
 
 /** The stream ended, however: everything it held is given back. Calling it again is harmless. */
-export function streamEnded(stream: usize, config: usize): void {
+export function streamEnded(stream: usize, config: u32): void {
   if (phaseOf(stream) == PHASE_DECIDED && hasFlag(stream, F_REQUEST_RESERVED)) {
     if (!hasFlag(stream, F_RESPONDED)) judgeSilence(stream, config);
     releaseReservation(stream);
@@ -235,7 +230,7 @@ export function streamEnded(stream: usize, config: usize): void {
 }
 
 // No response headers came: the client went away, or every host failed.
-function judgeSilence(stream: usize, config: usize): void {
+function judgeSilence(stream: usize, config: u32): void {
   forgetPrefix(stream);
   if ((propertyU64(P_RESPONSE_FLAGS, 0) & FLAGS_HOST_FAILED) == 0) return;
   const attempts = <u32>propertyU64(P_ATTEMPTS, 1);

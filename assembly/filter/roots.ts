@@ -48,9 +48,9 @@ export function setRootRole(index: u32, role: u32): void {
   store<u32>(rootAt(index), role, 4);
 }
 /** The root's compiled configuration; 0 = not configured. */
-export function rootConfig(index: u32): usize {
-  return load<usize>(rootAt(index), 8);
+export function rootConfig(index: u32): u32 {
+  return load<u32>(rootAt(index), 8);
 }
-export function setRootConfig(index: u32, config: usize): void {
-  store<usize>(rootAt(index), config, 8);
+export function setRootConfig(index: u32, config: u32): void {
+  store<u32>(rootAt(index), config, 8);
 }

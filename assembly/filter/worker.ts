@@ -2,7 +2,7 @@
 //
 // Only workers have streams; main-thread and canary VMs run configure and ticks too. So a cell is claimed
 // at the first stream, by compare-and-set on an absent or lapsed key, and never before.
-import { LOG_INFO, LOG_WARN, STATUS_OK } from "../abi/constants";
+import { CAS_CREATE, LOG_INFO, LOG_WARN, STATUS_OK } from "../abi/constants";
 import { inboxMark, inboxReset } from "../abi/inbox";
 import { log, nowNs, sharedGet, sharedSet, valueBytes, valueCas, valuePtr } from "../abi/host";
 import { textBytes, writeBegin, writeByte, writeLength, writeLiteral, writeText, writeU64 } from "../text/text";
@@ -105,10 +105,10 @@ export function startWorker(): void {
     const cas = valueCas();
     inboxReset(mark);
     if (!isFree) continue;
-    // A ticket of 0 would overwrite whatever is there; on an absent key any other one creates it for one caller only.
+    // A ticket of 0 would overwrite whatever is there.
     cellBuild(owner, <f64>now / 1000000, 0);
     const bytes = numberedKey(K_CELL, n);
-    if (sharedSet(keyBuffer, bytes, cellPtr(), cellBytes(), cas == 0 ? 1 : cas) != STATUS_OK) continue;
+    if (sharedSet(keyBuffer, bytes, cellPtr(), cellBytes(), cas == 0 ? CAS_CREATE : cas) != STATUS_OK) continue;
     cellNumber = n;
     journalReset();
     logClaim(LOG_INFO, "epp: worker claimed cell ", n);
