@@ -16,6 +16,9 @@ export const BUFFER_REQUEST_BODY: u32 = 0;
 export const BUFFER_RESPONSE_BODY: u32 = 1;
 export const BUFFER_PLUGIN_CONFIGURATION: u32 = 7;
 
+/** A ticket that no stored value has (the host counts from 1): it creates an absent key, for one caller only. */
+export const CAS_CREATE: u32 = 0xffffffff;
+
 export const STREAM_REQUEST: u32 = 0;
 
 export const METRIC_COUNTER: i32 = 0;
