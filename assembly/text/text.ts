@@ -106,9 +106,13 @@ export function writeF64(value: f64): void {
     value = -value;
   }
   if (value > 9007199254740991) value = 9007199254740991;
-  const thousandths = <u64>(value * 1000 + 0.5);
-  writeU64(thousandths / 1000);
-  let rest = <u32>(thousandths % 1000);
+  let whole = <u64>value;
+  let rest = <u32>((value - <f64>whole) * 1000 + 0.5);
+  if (rest == 1000) {
+    rest = 0;
+    whole++;
+  }
+  writeU64(whole);
   if (rest == 0) return;
   writeByte(46);
   for (let unit: u32 = 100; rest > 0; unit /= 10) {
