@@ -55,6 +55,7 @@ export function scanNumber(
     const next = step(at, <u32>load<u8>(p));
     if (next >= REFUSED) {
       if (next == REFUSED) {
+        store<u8>(state, at, AT_NUMBER_STATE);
         fail(state, p, JSON_BAD_NUMBER);
         return p;
       }

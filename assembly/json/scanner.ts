@@ -22,7 +22,9 @@ import {
   EVENT_OBJECT_START,
   EVENT_STRING_PIECE,
   EVENT_TRUE,
+  JSON_BAD_ESCAPE,
   JSON_BAD_LITERAL,
+  JSON_BAD_NUMBER,
   JSON_EXPECTED_COLON,
   JSON_EXPECTED_COMMA,
   JSON_EXPECTED_KEY,
@@ -39,12 +41,15 @@ import { endNumber, numberComplete, scanIntegers, scanNumber } from "./number";
 import {
   AT_CHUNK,
   AT_DEPTH,
+  AT_ESCAPE,
   AT_FAULT,
+  AT_FAULT_BYTE,
   AT_FAULT_OFFSET,
   AT_INTEGERS,
   AT_LITERAL,
   AT_LITERAL_BYTES,
   AT_MODE,
+  AT_NUMBER_STATE,
   AT_OBJECTS,
   AT_OFFSET,
   AT_PARTIAL,
@@ -171,6 +176,38 @@ export function scannerErrorCode(state: usize): u32 {
  */
 export function scannerErrorOffset(state: usize): u64 {
   return load<u64>(state, AT_FAULT_OFFSET);
+}
+
+/** The byte at scannerErrorOffset; 0 when the text ended too early. */
+export function scannerErrorByte(state: usize): u32 {
+  return <u32>load<u8>(state, AT_FAULT_BYTE);
+}
+
+// Details of a fault, for error texts.
+/** JSON_EXPECTED_COMMA: in an object (else in an array). JSON_BAD_ESCAPE: in the digits of a \u escape. */
+export const DETAIL_INSIDE: u32 = 1;
+/** JSON_BAD_NUMBER: behind a minus, a leading zero, a point, an e. */
+export const DETAIL_MINUS: u32 = 1;
+export const DETAIL_ZERO: u32 = 2;
+export const DETAIL_POINT: u32 = 4;
+
+/**
+ * More about the fault: a DETAIL_* value (a number's other values are its exponent's); for JSON_BAD_LITERAL 0 for
+ * true, 1 for false, 2 for null, 3 for the byte order mark, plus 256 × the letters that were right.
+ */
+export function scannerErrorDetail(state: usize): u32 {
+  switch (<u32>load<u8>(state, AT_FAULT)) {
+    case JSON_EXPECTED_COMMA:
+      return insideObject(state) ? DETAIL_INSIDE : 0;
+    case JSON_BAD_ESCAPE:
+      return load<u8>(state, AT_ESCAPE) > 1 ? DETAIL_INSIDE : 0;
+    case JSON_BAD_NUMBER:
+      return <u32>load<u8>(state, AT_NUMBER_STATE);
+    case JSON_BAD_LITERAL:
+      return (<u32>load<u8>(state, AT_LITERAL)) | ((<u32>load<u8>(state, AT_LITERAL_BYTES)) << 8);
+    default:
+      return 0;
+  }
 }
 
 /** Whether a whole value has been seen; only whitespace may follow. */
@@ -358,6 +395,7 @@ function scanLiteral(state: usize, p: usize, end: usize, sink: JsonSink, context
       return p;
     }
     if (load<u8>(p) != load<u8>(bytes + at)) {
+      store<u8>(state, <u8>at, AT_LITERAL_BYTES);
       fail(state, p, JSON_BAD_LITERAL);
       return p;
     }

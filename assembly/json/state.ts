@@ -1,5 +1,5 @@
 // The scanner's record: everything that is remembered between two chunks of one text.
-import { JSON_OK, JSON_STOPPED } from "./events";
+import { JSON_OK, JSON_STOPPED, JSON_UNEXPECTED_END } from "./events";
 
 //   ┌ scanner, 128 bytes, owned by the caller, 8-byte aligned ──────────────────────────────────────┐
 //   │  0 u64 objects: bit n = level n is an object      8 u64 integers: bit n = level n is batched  │
@@ -8,6 +8,7 @@ import { JSON_OK, JSON_STOPPED } from "./events";
 //   │ 40 u8 mode   41 u8 depth   42 u8 partial token   43 u8 fault   44 u8 string's piece event     │
 //   │ 45 u8 escape progress   46 u16 \u digits   48 u16 waiting high surrogate                      │
 //   │ 50 u8 literal   51 u8 literal progress   52 u8 number state   53 u8 number bytes              │
+//   │ 54 u8 byte at fault                                                                           │
 //   │ 56 u8[64] number                                                                              │
 //   └───────────────────────────────────────────────────────────────────────────────────────────────┘
 export const AT_OBJECTS: usize = 0;
@@ -28,6 +29,7 @@ export const AT_LITERAL: usize = 50;
 export const AT_LITERAL_BYTES: usize = 51;
 export const AT_NUMBER_STATE: usize = 52;
 export const AT_NUMBER_BYTES: usize = 53;
+export const AT_FAULT_BYTE: usize = 54;
 export const AT_NUMBER: usize = 56;
 
 /** Bytes of a scanner record. */
@@ -43,6 +45,7 @@ export const PARTIAL_LITERAL: u8 = 3;
 export function fail(state: usize, at: usize, code: u32): void {
   if (load<u8>(state, AT_FAULT) != <u8>JSON_OK) return;
   store<u8>(state, <u8>code, AT_FAULT);
+  if (code != JSON_UNEXPECTED_END) store<u8>(state, load<u8>(at), AT_FAULT_BYTE);
   store<u64>(
     state,
     load<u64>(state, AT_OFFSET) + <u64>(at - <usize>load<u32>(state, AT_CHUNK)),

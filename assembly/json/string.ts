@@ -168,6 +168,7 @@ function scanEscape(state: usize, p: usize, end: usize): usize {
     if (byte != LETTER_U) {
       const plain = unescaped(byte);
       if (plain == 0) {
+        store<u8>(state, ESCAPE_BACKSLASH, AT_ESCAPE);
         fail(state, p, JSON_BAD_ESCAPE);
         return p;
       }
@@ -183,6 +184,7 @@ function scanEscape(state: usize, p: usize, end: usize): usize {
   while (progress >= ESCAPE_DIGITS && p < end) {
     const digit = hexDigit(<u32>load<u8>(p));
     if (digit > 15) {
+      store<u8>(state, progress, AT_ESCAPE);
       fail(state, p, JSON_BAD_ESCAPE);
       return p;
     }
