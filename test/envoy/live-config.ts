@@ -26,6 +26,7 @@ export async function startLiveGateway(version: string, options: GatewayOptions 
   const folder = await mkdtemp(join(tmpdir(), "epp-lds-"));
   const path = join(folder, "listeners.json");
   let listener!: Listener;
+  let update = 0;
   const edit = (bootstrap: Bootstrap): void => {
     listener = bootstrap.static_resources.listeners.shift()!;
     writeFileSync(path, resources(listener));
@@ -45,8 +46,10 @@ export async function startLiveGateway(version: string, options: GatewayOptions 
   });
   const reconfigure = async (pluginConfig: string): Promise<"taken" | "refused"> => {
     const [taken, refused] = [await stat(gateway, TAKEN), await stat(gateway, REFUSED)];
-    const filter = listener.filter_chains[0]!.filters[0]!.typed_config.http_filters[0]!;
-    filter.typed_config.config.configuration.value = pluginConfig;
+    const manager = listener.filter_chains[0]!.filters[0]!.typed_config;
+    manager.http_filters[0]!.typed_config.config.configuration.value = pluginConfig;
+    // Envoy passes over an update that changes nothing.
+    manager["stat_prefix"] = `inference_${++update}`;
     await writeFile(`${path}.new`, resources(listener));
     await rename(`${path}.new`, path);
     return until("the listener's update on every worker", async () => {
