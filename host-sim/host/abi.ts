@@ -147,13 +147,17 @@ export const ENV_FUNCTIONS: Readonly<Record<string, string>> = {
   proxy_close_stream: "i>i",
 };
 
-/** WASI functions Envoy registers, under both `wasi_snapshot_preview1` and `wasi_unstable`. */
+/**
+ * WASI functions that Envoy 1.36 registers, under both `wasi_snapshot_preview1` and `wasi_unstable`. Envoy 1.40 knows
+ * most of the others too; a module that imports one does not load on 1.36, so it does not load here.
+ */
 export const WASI_FUNCTIONS: Readonly<Record<string, string>> = {
   fd_write: "iiii>i",
   fd_read: "iiii>i",
   fd_seek: "ilii>i",
   fd_close: "i>i",
   fd_fdstat_get: "ii>i",
+  fd_fdstat_set_flags: "ii>i",
   environ_get: "ii>i",
   environ_sizes_get: "ii>i",
   args_get: "ii>i",
@@ -161,6 +165,8 @@ export const WASI_FUNCTIONS: Readonly<Record<string, string>> = {
   clock_time_get: "ili>i",
   random_get: "ii>i",
   proc_exit: "i>",
+  sched_yield: ">i",
+  poll_oneoff: "iiii>i",
   path_open: "iiiiillii>i",
   fd_prestat_get: "ii>i",
   fd_prestat_dir_name: "iii>i",

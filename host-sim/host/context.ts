@@ -2,7 +2,7 @@
 import { BufferType, MapType, Result } from "./abi.ts";
 import { ByteQueue } from "./byte-queue.ts";
 import type { Timer } from "./clock.ts";
-import { HeaderMap } from "./header-map.ts";
+import type { HeaderMap } from "./header-map.ts";
 import type { HttpCallReply } from "./http-call.ts";
 import type { PluginSpec } from "./plugin.ts";
 import type { PropertyValue } from "./properties.ts";

@@ -10,8 +10,14 @@ export interface EngineMemory {
   readonly buffer: ArrayBuffer;
 }
 
-/** Functions by module and name. */
-export type EngineImports = Readonly<Record<string, Readonly<Record<string, (...args: never[]) => unknown>>>>;
+/** Size of a memory (pages) or table (elements). */
+export interface EngineLimits {
+  readonly initial: number;
+  readonly maximum?: number;
+}
+
+/** Functions, memories and tables by module and name. */
+export type EngineImports = Readonly<Record<string, Readonly<Record<string, object>>>>;
 
 interface Engine {
   compile(bytes: Uint8Array): Promise<EngineModule>;
@@ -19,6 +25,8 @@ interface Engine {
     module: EngineModule,
     imports: EngineImports,
   ) => { readonly exports: Readonly<Record<string, unknown>> };
+  Memory: new (limits: EngineLimits) => EngineMemory;
+  Table: new (limits: EngineLimits & { readonly element: "anyfunc" }) => object;
   RuntimeError: new (message?: string) => Error;
 }
 
@@ -32,6 +40,16 @@ export function compile(bytes: Uint8Array): Promise<EngineModule> {
 /** Instantiates a module; its start section, if any, runs. */
 export function instantiate(module: EngineModule, imports: EngineImports): Readonly<Record<string, unknown>> {
   return new engine.Instance(module, imports).exports;
+}
+
+/** A memory for a module that imports one. */
+export function makeMemory(limits: EngineLimits): EngineMemory {
+  return new engine.Memory(limits);
+}
+
+/** A function table for a module that imports one. */
+export function makeTable(limits: EngineLimits): object {
+  return new engine.Table({ ...limits, element: "anyfunc" });
 }
 
 /** True for a trap raised by WebAssembly code. */

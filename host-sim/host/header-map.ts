@@ -93,7 +93,7 @@ export class HeaderMap {
   toObject(): Record<string, string> {
     const object: Record<string, string> = {};
     for (const [name, value] of this.entries)
-      object[name] = name in object ? `${object[name]},${value}` : value;
+      object[name] = name in object ? `${object[name]}, ${value}` : value;
     return object;
   }
 }

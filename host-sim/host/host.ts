@@ -117,8 +117,20 @@ export class ProxyWasmHost {
     return thread;
   }
 
+  /** Starts the initial plugins as Envoy does: all of them on the main thread before any worker runs. */
+  async start(plugins: readonly PluginInput[]): Promise<void> {
+    const added: InstalledPlugin[] = [];
+    for (const input of plugins) {
+      const installed = await this.prepare(input);
+      if (this.current.has(installed.spec.name)) throw new PluginDuplicateError(installed.spec.name);
+      this.installOnMain(installed);
+      added.push(installed);
+    }
+    for (const thread of this.threads) for (const installed of added) thread.install(installed);
+  }
+
   /**
-   * Adds a plugin, in Envoy's order: base VM, canary (context_create, vm_start, configure, then killed), main
+   * Adds a plugin to a running host, in Envoy's order: base VM, canary (context_create, vm_start, configure, then killed), main
    * thread, every worker.
    * @throws the load errors of module.ts, VmStartRefusedError, ConfigureRefusedError, PluginDuplicateError
    */
@@ -193,9 +205,13 @@ export class ProxyWasmHost {
   }
 
   private install(installed: InstalledPlugin): void {
+    this.installOnMain(installed);
+    for (const thread of this.threads) thread.install(installed);
+  }
+
+  private installOnMain(installed: InstalledPlugin): void {
     this.canary(installed);
     this.main.install(installed);
-    for (const thread of this.threads) thread.install(installed);
     this.installedPlugins.add(installed);
     this.current.set(installed.spec.name, installed);
   }
@@ -225,9 +241,9 @@ export class ProxyWasmHost {
   }
 }
 
-/** Makes a host and adds its plugins in order. */
+/** Makes a host and starts its plugins. */
 export async function createHost(options: HostOptions): Promise<ProxyWasmHost> {
   const host = new ProxyWasmHost(options);
-  for (const plugin of options.plugins ?? []) await host.addPlugin(plugin);
+  await host.start(options.plugins ?? []);
   return host;
 }

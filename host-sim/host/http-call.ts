@@ -35,8 +35,7 @@ export interface HttpCallReply {
 
 /** Body Envoy's router gives a call whose host refuses the connection. */
 const REFUSED_BODY =
-  "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure, " +
-  "transport failure reason: delayed connect error: Connection refused";
+  "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure";
 const TIMEOUT_BODY = "upstream request timeout";
 
 /** One call in flight. Nothing but the end of its VM cancels it. */

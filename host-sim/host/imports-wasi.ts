@@ -35,6 +35,9 @@ export function wasiFunctions(vm: WasmVm): HostFunctions {
       return ESUCCESS;
     },
     proc_exit: (_code: number) => {},
+    // Yielding to nobody is a success.
+    sched_yield: () => ESUCCESS,
+    poll_oneoff: () => ENOSYS,
   };
 }
 
@@ -92,6 +95,7 @@ function fileFunctions(vm: WasmVm): HostFunctions {
       if (target !== null) target.fill(0).writeUInt32LE(64, 8);
       return ESUCCESS;
     },
+    fd_fdstat_set_flags: (_fd: number, _flags: number) => ENOSYS,
     path_open: () => ENOENT,
     fd_prestat_get: (_fd: number, _out: number) => EBADF,
     fd_prestat_dir_name: (_fd: number, _path: number, _length: number) => ENOSYS,

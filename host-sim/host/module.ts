@@ -10,11 +10,13 @@ import {
   ImportUnknownError,
   MallocMissingError,
 } from "./errors.ts";
-import { readWasmInterface, type WasmInterface } from "./wasm-binary.ts";
+import { readWasmInterface, type StorageImport, type WasmInterface } from "./wasm-binary.ts";
 
 /** A checked and compiled module. */
 export interface LoadedModule {
   readonly compiled: EngineModule;
+  /** Memories and tables that every instance needs. */
+  readonly storageImports: readonly StorageImport[];
   /** SHA-256 of the bytes: part of the VM key, as in Envoy. */
   readonly sha256: string;
 }
@@ -59,7 +61,8 @@ function checkInterface(found: WasmInterface): void {
  */
 export async function loadModule(source: string | Uint8Array): Promise<LoadedModule> {
   const bytes = typeof source === "string" ? await readFile(source) : source;
-  checkInterface(readWasmInterface(bytes));
+  const found = readWasmInterface(bytes);
+  checkInterface(found);
   const sha256 = createHash("sha256").update(bytes).digest("hex");
-  return { compiled: await compile(bytes), sha256 };
+  return { compiled: await compile(bytes), storageImports: found.storageImports, sha256 };
 }

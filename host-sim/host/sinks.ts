@@ -1,7 +1,10 @@
 // Where a stream's output goes: the interfaces, and recorders that keep everything for tests and simulators.
-import type { HeaderMap } from "./header-map.ts";
+import { HeaderMap } from "./header-map.ts";
 
-/** The router's side: what the filter let through to the upstream. */
+/**
+ * The router's side: what the filter let through to the upstream. `headers` is the live map: a filter that stopped
+ * at the headers can still write to it, which a router that sends the request again would see.
+ */
 export interface UpstreamSink {
   headers(headers: HeaderMap, end: boolean): void;
   data(bytes: Uint8Array, end: boolean): void;
@@ -23,7 +26,7 @@ export interface DownstreamSink {
   pauseReading?(paused: boolean): void;
 }
 
-/** Keeps what the upstream would have received. */
+/** Keeps what the upstream would have received, as it was then: later header writes change nothing on the wire. */
 export class RequestRecorder implements UpstreamSink {
   headerMap: HeaderMap | null = null;
   trailerMap: HeaderMap | null = null;
@@ -34,7 +37,7 @@ export class RequestRecorder implements UpstreamSink {
   closed = false;
 
   headers(headers: HeaderMap, end: boolean): void {
-    this.headerMap = headers;
+    this.headerMap = HeaderMap.from(headers);
     this.ended = end;
   }
 
@@ -44,7 +47,7 @@ export class RequestRecorder implements UpstreamSink {
   }
 
   trailers(trailers: HeaderMap): void {
-    this.trailerMap = trailers;
+    this.trailerMap = HeaderMap.from(trailers);
     this.ended = true;
   }
 
@@ -73,7 +76,7 @@ export class ReplyRecorder implements DownstreamSink {
   readingPaused = false;
 
   headers(headers: HeaderMap, end: boolean): void {
-    this.headerMap = headers;
+    this.headerMap = HeaderMap.from(headers);
     this.ended = end;
   }
 
@@ -83,7 +86,7 @@ export class ReplyRecorder implements DownstreamSink {
   }
 
   trailers(trailers: HeaderMap): void {
-    this.trailerMap = trailers;
+    this.trailerMap = HeaderMap.from(trailers);
     this.ended = true;
   }
 

@@ -160,10 +160,10 @@ export class StreamContext extends Context {
 
   private headersCallback(callback: string, count: number, end: boolean): number {
     const failed = HeadersStatus.STOP_ALL_ITERATION_AND_WATERMARK;
-    if (this.vm.failed) return this.failed(HeadersStatus.CONTINUE, failed);
+    if (this.vm.failed) return this.failed(failed);
     if (!this.vm.has(callback)) return HeadersStatus.CONTINUE;
     const answer = this.vm.call(this, callback, this.id, count, end ? 1 : 0);
-    const status = this.vm.failed ? this.failed(HeadersStatus.CONTINUE, failed) : this.headersStatus(answer);
+    const status = this.vm.failed ? this.failed(failed) : this.headersStatus(answer);
     this.vm.finishCall();
     return status;
   }
@@ -178,11 +178,11 @@ export class StreamContext extends Context {
 
   private dataCallback(callback: string, bytes: number, end: boolean): number {
     const failed = DataStatus.STOP_ITERATION_NO_BUFFER;
-    if (this.vm.failed) return this.failed(DataStatus.CONTINUE, failed);
+    if (this.vm.failed) return this.failed(failed);
     if (!this.vm.has(callback)) return DataStatus.CONTINUE;
     const answer = this.vm.call(this, callback, this.id, bytes, end ? 1 : 0);
     let status = answer;
-    if (this.vm.failed) status = this.failed(DataStatus.CONTINUE, failed);
+    if (this.vm.failed) status = this.failed(failed);
     else if (this.vm.nextIterationStopped || answer > failed) status = failed;
     this.vm.finishCall();
     return status;
@@ -190,19 +190,18 @@ export class StreamContext extends Context {
 
   private trailersCallback(callback: string, count: number): number {
     const failed = TrailersStatus.STOP_ITERATION;
-    if (this.vm.failed) return this.failed(TrailersStatus.CONTINUE, failed);
+    if (this.vm.failed) return this.failed(failed);
     if (!this.vm.has(callback)) return TrailersStatus.CONTINUE;
     const answer = this.vm.call(this, callback, this.id, count);
     let status = answer;
-    if (this.vm.failed) status = this.failed(TrailersStatus.CONTINUE, failed);
+    if (this.vm.failed) status = this.failed(failed);
     else if (this.vm.nextIterationStopped || answer > failed) status = failed;
     this.vm.finishCall();
     return status;
   }
 
-  /** The VM is dead: pass (fail open) or answer 503 once and stop. */
-  private failed(open: number, closed: number): number {
-    if (this.spec.failurePolicy === "open") return open;
+  /** The VM died under this stream: 503 once, then stop. FAIL_OPEN spares later streams, not this one. */
+  private failed(closed: number): number {
     if (!this.streamFailed) {
       this.streamFailed = true;
       this.failureReplySent = true;

@@ -1,12 +1,14 @@
-// One HTTP stream through the filter, as Envoy's filter manager runs it: pauses, buffering, limits, replies, end.
-import { DataStatus, HeadersStatus, TrailersStatus } from "./abi.ts";
+// One HTTP stream through the filter, as Envoy's filter manager runs it: frames in, local replies, the end.
 import { ByteQueue } from "./byte-queue.ts";
 import { StreamOrderError } from "./errors.ts";
-import { HeaderMap, type HeaderInput } from "./header-map.ts";
 import { Half } from "./half.ts";
+import { HeaderMap, type HeaderInput } from "./header-map.ts";
+import { RequestPath } from "./request-path.ts";
+import { ResponsePath } from "./response-path.ts";
 import { ReplyRecorder, RequestRecorder, type DownstreamSink, type UpstreamSink } from "./sinks.ts";
-import { ResponseFlag, type StreamInfo } from "./stream-info.ts";
 import type { StreamFilter } from "./stream-filter.ts";
+import { ResponseFlag, type StreamInfo } from "./stream-info.ts";
+import { StreamState } from "./stream-state.ts";
 
 /** A reply made inside the proxy. */
 export interface LocalReply {
@@ -19,8 +21,8 @@ export interface LocalReply {
 /** Envoy's listener default, `per_connection_buffer_limit_bytes`. */
 export const BUFFER_LIMIT_BYTES = 1024 * 1024;
 
-/** What is running now; decides whether a local reply waits and what it aborts. */
-type Phase = "none" | "decode" | "encode";
+/** How the router's answer begins when the upstream broke before its response headers. */
+const RESET_BODY = "upstream connect error or disconnect/reset before headers. reset reason:";
 
 /**
  * A stream with one filter between the codec and the router. Inputs are what the two codecs deliver; outputs go to
@@ -28,48 +30,43 @@ type Phase = "none" | "decode" | "encode";
  * Source of the rules: Envoy source/common/http/filter_manager.cc.
  */
 export class Stream {
+  /** What the router was given; null when the caller gave a sink of its own. */
   readonly upstream: RequestRecorder | null;
+  /** What the client was given; null when the caller gave a sink of its own. */
   readonly downstream: ReplyRecorder | null;
-  requestHeaderMap: HeaderMap | null = null;
-  responseHeaderMap: HeaderMap | null = null;
-  responseTrailerMap: HeaderMap | null = null;
-  /** The filter asked for the route to be chosen anew since it was last asked. */
+  /** The filter asked for the route to be chosen anew; the owner of the route resets it. */
   routeCleared = false;
-  private requestTrailerMap: HeaderMap | null = null;
-  private readonly request: Half;
-  private readonly response: Half;
-  private phase: Phase = "none";
-  private prepared: LocalReply | null = null;
-  private decodeAborted = false;
-  private encodeAborted = false;
-  private responseHeadersSent = false;
-  /** The response is complete as the proxy sees it: request data is dropped from now on. */
-  private localComplete = false;
-  private ended = false;
+  private readonly state = new StreamState();
+  private readonly request: RequestPath;
+  private readonly response: ResponsePath;
   private readonly toUpstream: UpstreamSink;
   private readonly toClient: DownstreamSink;
+  private prepared: LocalReply | null = null;
   private filter: StreamFilter | null = null;
 
   constructor(
     readonly info: StreamInfo,
     limitBytes: number,
     sinks: { upstream?: UpstreamSink; downstream?: DownstreamSink },
-    private readonly endNs: () => bigint,
+    private readonly wallNs: () => bigint,
   ) {
     this.upstream = sinks.upstream === undefined ? new RequestRecorder() : null;
     this.downstream = sinks.downstream === undefined ? new ReplyRecorder() : null;
     this.toUpstream = sinks.upstream ?? (this.upstream as RequestRecorder);
     this.toClient = sinks.downstream ?? (this.downstream as ReplyRecorder);
-    this.request = new Half(
+    const requestHalf = new Half(
       limitBytes,
-      () => this.requestTooLarge(),
+      () => this.tooLarge(413, "Payload Too Large", "request_payload_too_large"),
       (paused) => this.toClient.pauseReading?.(paused),
     );
-    this.response = new Half(
+    const responseHalf = new Half(
       limitBytes,
-      () => this.responseTooLarge(),
+      () => this.tooLarge(500, "Internal Server Error", "response_payload_too_large"),
       (paused) => this.toUpstream.pauseReading?.(paused),
     );
+    const { state, toUpstream, toClient } = this;
+    this.request = new RequestPath(state, requestHalf, toUpstream, () => this.executePrepared());
+    this.response = new ResponsePath(state, responseHalf, toClient, info, () => this.end());
   }
 
   /** Puts the filter in; null when the plugin fails open. Called once, before any data. */
@@ -79,112 +76,114 @@ export class Stream {
 
   /** True once the stream is over and the filter has been told. */
   get closed(): boolean {
-    return this.ended;
+    return this.state.ended;
   }
 
   /** True while the filter holds the request back. */
   get requestPaused(): boolean {
-    return !this.ended && this.request.stopped;
+    return !this.state.ended && this.request.half.stopped;
   }
 
   /** True while the filter holds the response back. */
   get responsePaused(): boolean {
-    return !this.ended && this.response.stopped;
+    return !this.state.ended && this.response.half.stopped;
+  }
+
+  get requestHeaderMap(): HeaderMap | null {
+    return this.request.headerMap;
+  }
+
+  get responseHeaderMap(): HeaderMap | null {
+    return this.response.headerMap;
+  }
+
+  get responseTrailerMap(): HeaderMap | null {
+    return this.response.trailerMap;
   }
 
   get bufferedRequest(): ByteQueue | null {
-    return this.request.buffered;
+    return this.request.half.buffered;
   }
 
   get bufferedResponse(): ByteQueue | null {
-    return this.response.buffered;
+    return this.response.half.buffered;
   }
 
-  // --- what the client's codec delivers ---------------------------------------------------------------------------
+  // --- what the client's codec delivers -----------------------------------------------------------------------
 
   /** Request headers, with pseudo-headers. @throws StreamOrderError when they came already. */
   requestHeaders(input: HeaderInput, end = false): this {
-    if (this.requestHeaderMap !== null) throw new StreamOrderError("requestHeaders", "after request headers");
-    const headers = HeaderMap.from(input);
-    this.requestHeaderMap = headers;
-    this.request.complete = end;
-    this.request.endStream = end;
-    this.phase = "decode";
-    let status = this.filter?.onRequestHeaders(headers, end) ?? HeadersStatus.CONTINUE;
-    this.phase = "none";
-    if (this.decodeAborted) {
-      this.executePrepared();
-      status = HeadersStatus.STOP_ITERATION;
-    }
-    if (this.request.afterHeaders(status) && !this.localComplete) this.forwardHeaders(end);
+    if (this.request.headerMap !== null)
+      throw new StreamOrderError("requestHeaders", "after request headers");
+    this.request.headers(this.filter, HeaderMap.from(input), end);
     return this;
   }
 
   /** A chunk of the request body; the last one may be empty. */
   requestBody(chunk: string | Uint8Array, end = false): this {
-    if (this.ended) return this;
-    if (this.requestHeaderMap === null) throw new StreamOrderError("requestBody", "before request headers");
-    if (this.request.complete) throw new StreamOrderError("requestBody", "after the end of the request");
+    if (this.state.ended) return this;
+    this.checkRequestOpen("requestBody");
     const bytes = asBytes(chunk);
     this.info.requestBytes += bytes.length;
-    if (end) this.request.complete = true;
-    this.decodeData(ByteQueue.of(bytes), end, true);
+    if (end) this.request.half.complete = true;
+    this.request.data(this.filter, ByteQueue.of(bytes), end, true);
     return this;
   }
 
   /** Request trailers; they end the request. */
   requestTrailers(input: HeaderInput): this {
-    if (this.ended) return this;
-    if (this.requestHeaderMap === null)
-      throw new StreamOrderError("requestTrailers", "before request headers");
-    if (this.request.complete) throw new StreamOrderError("requestTrailers", "after the end of the request");
-    this.request.complete = true;
-    this.requestTrailerMap = HeaderMap.from(input);
-    this.decodeTrailers(this.requestTrailerMap);
+    if (this.state.ended) return this;
+    this.checkRequestOpen("requestTrailers");
+    this.request.half.complete = true;
+    this.request.trailerMap = HeaderMap.from(input);
+    this.request.trailers(this.filter, this.request.trailerMap);
     return this;
   }
 
   /** The client went away: log, done, delete. */
   reset(): this {
-    if (this.ended) return this;
+    if (this.state.ended) return this;
     this.info.responseFlags |= ResponseFlag.DOWNSTREAM_CONNECTION_TERMINATION;
     this.info.responseCodeDetails ??= "downstream_remote_disconnect";
     this.end();
     return this;
   }
 
-  // --- what the upstream's codec delivers -------------------------------------------------------------------------
+  // --- what the upstream's codec and the router deliver --------------------------------------------------------
 
   /** Response headers with `:status`. @throws StreamOrderError before the request was forwarded. */
   responseHeaders(input: HeaderInput, end = false): this {
-    if (this.ended) return this;
-    if (!this.request.headersContinued)
+    if (this.state.ended) return this;
+    if (!this.request.half.headersContinued) {
       throw new StreamOrderError("responseHeaders", "before the request was forwarded");
-    if (this.responseHeaderMap !== null)
+    }
+    if (this.response.headerMap !== null)
       throw new StreamOrderError("responseHeaders", "after response headers");
+    const headers = HeaderMap.from(input);
     this.info.responseCodeDetails ??= "via_upstream";
-    this.encodeHeaders(HeaderMap.from(input), end);
+    this.info.responseCode = Number(headers.get(":status") ?? 0);
+    this.response.headers(this.filter, headers, end);
     return this;
   }
 
   /** A chunk of the response body; the last one may be empty. */
   responseBody(chunk: string | Uint8Array, end = false): this {
-    if (this.ended) return this;
-    if (this.responseHeaderMap === null)
+    if (this.state.ended) return this;
+    if (this.response.headerMap === null)
       throw new StreamOrderError("responseBody", "before response headers");
-    this.encodeData(ByteQueue.of(asBytes(chunk)), end, true);
+    this.response.data(this.filter, ByteQueue.of(asBytes(chunk)), end, true);
     return this;
   }
 
   /** Response trailers; they end the response. */
   responseTrailers(input: HeaderInput): this {
-    if (this.ended) return this;
-    if (this.responseHeaderMap === null)
+    if (this.state.ended) return this;
+    if (this.response.headerMap === null)
       throw new StreamOrderError("responseTrailers", "before response headers");
-    this.localComplete = true;
-    this.response.complete = true;
-    this.responseTrailerMap = HeaderMap.from(input);
-    this.encodeTrailers(this.responseTrailerMap);
+    this.state.localComplete = true;
+    this.response.half.complete = true;
+    this.response.trailerMap = HeaderMap.from(input);
+    this.response.trailers(this.filter, this.response.trailerMap);
     return this;
   }
 
@@ -194,81 +193,68 @@ export class Stream {
     return this;
   }
 
-  /** An earlier filter answered: this one hears of the stream only when it is logged. */
-  answeredByEarlierFilter(headers: HeaderInput, status: number, body: string | Uint8Array = ""): this {
-    this.requestHeaderMap = HeaderMap.from(headers);
-    this.responseHeaderMap = HeaderMap.from({ ":status": String(status) });
-    this.deliverHeaders(asBytes(body).length === 0, true);
-    if (!this.ended) this.deliverData(ByteQueue.of(asBytes(body)), true);
+  /** The upstream's connection broke: a 503 by the router, or a reset once the answer had begun. */
+  upstreamReset(): this {
+    if (this.state.ended) return this;
+    if (this.response.headerMap === null) {
+      this.info.responseFlags |= ResponseFlag.UPSTREAM_CONNECTION_TERMINATION;
+      const details = "upstream_reset_before_response_started{connection_termination}";
+      return this.routerReply(503, details, `${RESET_BODY} connection termination`);
+    }
+    // HTTP/1.1 ends in the middle of a message: Envoy's codec calls that a protocol error.
+    this.info.responseFlags |= ResponseFlag.UPSTREAM_PROTOCOL_ERROR;
+    this.info.responseCodeDetails = "upstream_reset_after_response_started{protocol_error}";
+    this.toClient.reset("protocol error");
+    this.end();
     return this;
   }
 
-  // --- what the filter asks for -----------------------------------------------------------------------------------
+  /** An earlier filter answered: this one hears of the stream only when it is logged. */
+  answeredByEarlierFilter(headers: HeaderInput, status: number, body: string | Uint8Array = ""): this {
+    const bytes = asBytes(body);
+    this.request.headerMap = HeaderMap.from(headers);
+    this.response.headerMap = HeaderMap.from({ ":status": String(status) });
+    this.response.deliverHeaders(bytes.length === 0, true);
+    if (!this.state.ended) this.response.deliverData(ByteQueue.of(bytes), true);
+    return this;
+  }
+
+  // --- what the filter asks for --------------------------------------------------------------------------------
 
   clearRouteCache(): void {
     this.routeCleared = true;
   }
 
+  /** The filter keeps buffering: the chunk joins what is held, and exceeding the limit fails the stream. */
   bufferRequestData(data: ByteQueue): void {
-    this.request.streaming = false;
-    this.request.buffer(data);
+    this.request.half.streaming = false;
+    this.request.half.buffer(data);
   }
 
   bufferResponseData(data: ByteQueue): void {
-    this.response.streaming = false;
-    this.response.buffer(data);
+    this.response.half.streaming = false;
+    this.response.half.buffer(data);
   }
 
   addRequestTrailers(): HeaderMap {
-    return (this.requestTrailerMap = new HeaderMap());
+    return (this.request.trailerMap = new HeaderMap());
   }
 
   addResponseTrailers(): HeaderMap {
-    return (this.responseTrailerMap = new HeaderMap());
+    return (this.response.trailerMap = new HeaderMap());
   }
 
-  /** Resumes the request (`continueDecoding`). */
   continueRequest(): void {
-    if (this.localComplete || this.ended) return;
-    const fromFilter = this.request.resume();
-    if (!this.request.headersContinued) {
-      this.request.headersContinued = true;
-      this.forwardHeaders(
-        this.request.complete && this.request.buffered === null && this.requestTrailerMap === null,
-      );
-    }
-    const trailers = this.requestTrailerMap;
-    const data = this.request.buffered;
-    if (data !== null) this.decodeData(data, this.request.complete && trailers === null, fromFilter);
-    if (trailers !== null && !this.ended) {
-      if (fromFilter) this.decodeTrailers(trailers);
-      else this.forwardTrailers(trailers);
-    }
+    this.request.resume(this.filter);
   }
 
-  /** Resumes the response (`continueEncoding`). */
   continueResponse(): void {
-    if (this.ended || this.responseHeaderMap === null) return;
-    const fromFilter = this.response.resume();
-    if (!this.response.headersContinued) {
-      this.response.headersContinued = true;
-      const end =
-        this.response.complete && this.response.buffered === null && this.responseTrailerMap === null;
-      this.deliverHeaders(end, false);
-    }
-    const trailers = this.responseTrailerMap;
-    const data = this.response.buffered;
-    if (data !== null && !this.ended)
-      this.encodeData(data, this.response.complete && trailers === null, fromFilter);
-    if (trailers !== null && !this.ended) {
-      if (fromFilter) this.encodeTrailers(trailers);
-      else this.deliverTrailers(trailers);
-    }
+    this.response.resume(this.filter);
   }
 
   /** close_stream: both directions end without an answer. */
   closedByFilter(): void {
-    if (this.ended) return;
+    if (this.state.ended) return;
     this.info.responseCodeDetails ??= "wasm_close_stream";
     this.toClient.reset("local_reset");
     this.end();
@@ -289,218 +275,58 @@ export class Stream {
    * a reply to a response already in the filter bypasses it; after the headers went out it is a reset.
    */
   sendLocalReply(reply: LocalReply): void {
-    if (this.ended || this.prepared !== null) return;
-    if (this.phase === "decode") this.decodeAborted = true;
-    else if (this.phase === "encode") this.encodeAborted = true;
+    if (this.state.ended || this.prepared !== null) return;
+    if (this.state.phase === "decode") this.state.decodeAborted = true;
+    else if (this.state.phase === "encode") this.state.encodeAborted = true;
     this.info.responseCodeDetails = reply.details;
-    if (this.responseHeaderMap === null) {
-      if (this.phase === "decode") this.prepared = reply;
+    if (this.response.headerMap === null) {
+      if (this.state.phase === "decode") this.prepared = reply;
       else this.replyThroughFilter(reply);
-    } else if (!this.responseHeadersSent) this.replyDirectly(reply);
+    } else if (!this.response.headersSent) this.replyDirectly(reply);
     else {
       this.toClient.reset("local_reset");
       this.end();
     }
   }
 
-  // --- request path -----------------------------------------------------------------------------------------------
-
-  private decodeData(data: ByteQueue, end: boolean, fromFilter: boolean): void {
-    if (this.localComplete || this.ended) return;
-    let last = end;
-    if (fromFilter && this.filter !== null) {
-      if (this.request.holdIfStoppedAll(data)) return;
-      if (this.request.endStream) return;
-      const hadTrailers = this.requestTrailerMap !== null;
-      this.request.endStream = end && !hadTrailers;
-      this.phase = "decode";
-      const status = this.filter.onRequestBody(data, this.request.endStream);
-      this.phase = "none";
-      if (this.decodeAborted) {
-        this.executePrepared();
-        return;
-      }
-      if (this.ended) return;
-      const trailersAdded = !hadTrailers && this.requestTrailerMap !== null;
-      if (trailersAdded) last = false;
-      const outcome = this.request.afterData(status, data, this.requestTrailerMap !== null);
-      if (outcome === "forward") this.forwardData(data, last);
-      else if (outcome === "resume") this.continueRequest();
-      if (trailersAdded && !this.ended && outcome === "forward")
-        this.forwardTrailers(this.requestTrailerMap as HeaderMap);
-      return;
-    }
-    this.forwardData(data, last);
+  private tooLarge(status: number, text: string, details: string): void {
+    this.sendLocalReply({ status, body: Buffer.from(text), headers: new HeaderMap(), details });
   }
-
-  private decodeTrailers(trailers: HeaderMap): void {
-    if (this.localComplete || this.ended || this.request.stoppedAll) return;
-    this.phase = "decode";
-    let status = this.filter?.onRequestTrailers(trailers) ?? TrailersStatus.CONTINUE;
-    this.phase = "none";
-    this.request.endStream = true;
-    if (this.decodeAborted) {
-      this.executePrepared();
-      status = TrailersStatus.STOP_ITERATION;
-    }
-    if (this.ended) return;
-    const outcome = this.request.afterTrailers(status);
-    if (outcome === "forward") this.forwardTrailers(trailers);
-    else if (outcome === "resume") this.resumeBeforeTrailers(trailers);
-  }
-
-  /** The filter held headers or data until the trailers: all of it goes on now. */
-  private resumeBeforeTrailers(trailers: HeaderMap): void {
-    this.request.resume();
-    if (!this.request.headersContinued) {
-      this.request.headersContinued = true;
-      this.forwardHeaders(false);
-    }
-    if (this.request.buffered !== null) this.forwardData(this.request.buffered, false);
-    if (!this.ended) this.forwardTrailers(trailers);
-  }
-
-  private forwardHeaders(end: boolean): void {
-    this.toUpstream.headers(this.requestHeaderMap as HeaderMap, end);
-  }
-
-  private forwardData(data: ByteQueue, end: boolean): void {
-    const bytes = this.request.takeForForward(data);
-    this.toUpstream.data(bytes, end);
-  }
-
-  private forwardTrailers(trailers: HeaderMap): void {
-    this.toUpstream.trailers(trailers);
-  }
-
-  private requestTooLarge(): void {
-    const body = Buffer.from("Payload Too Large");
-    this.sendLocalReply({
-      status: 413,
-      body,
-      headers: new HeaderMap(),
-      details: "request_payload_too_large",
-    });
-  }
-
-  // --- response path ----------------------------------------------------------------------------------------------
-
-  private encodeHeaders(headers: HeaderMap, end: boolean): void {
-    this.responseHeaderMap = headers;
-    if (end) this.localComplete = this.response.complete = true;
-    this.response.endStream = end;
-    this.phase = "encode";
-    let status = this.filter?.onResponseHeaders(headers, end) ?? HeadersStatus.CONTINUE;
-    this.phase = "none";
-    if (this.encodeAborted) status = HeadersStatus.STOP_ITERATION;
-    if (this.ended) return;
-    if (this.response.afterHeaders(status)) this.deliverHeaders(end, false);
-  }
-
-  private encodeData(data: ByteQueue, end: boolean, fromFilter: boolean): void {
-    if (this.ended) return;
-    if (end) this.localComplete = this.response.complete = true;
-    if (fromFilter && this.filter !== null) {
-      if (this.response.holdIfStoppedAll(data)) return;
-      if (this.response.endStream) return;
-      const hadTrailers = this.responseTrailerMap !== null;
-      this.response.endStream = end && !hadTrailers;
-      this.phase = "encode";
-      let status = this.filter.onResponseBody(data, this.response.endStream);
-      this.phase = "none";
-      if (this.encodeAborted) status = DataStatus.STOP_ITERATION_NO_BUFFER;
-      if (this.ended) return;
-      const trailersAdded = !hadTrailers && this.responseTrailerMap !== null;
-      const outcome = this.response.afterData(status, data, this.responseTrailerMap !== null);
-      if (outcome === "resume") this.continueResponse();
-      if (outcome !== "forward") return;
-      this.deliverData(data, end && !trailersAdded);
-      if (trailersAdded && !this.ended) this.deliverTrailers(this.responseTrailerMap as HeaderMap);
-      return;
-    }
-    this.deliverData(data, end);
-  }
-
-  private encodeTrailers(trailers: HeaderMap): void {
-    if (this.ended || this.response.stoppedAll) return;
-    this.phase = "encode";
-    const status = this.filter?.onResponseTrailers(trailers) ?? TrailersStatus.CONTINUE;
-    this.phase = "none";
-    this.response.endStream = true;
-    if (this.ended) return;
-    const outcome = this.response.afterTrailers(status);
-    if (outcome === "forward") this.deliverTrailers(trailers);
-    else if (outcome === "resume") {
-      this.response.resume();
-      if (!this.response.headersContinued) {
-        this.response.headersContinued = true;
-        this.deliverHeaders(false, false);
-      }
-      if (this.response.buffered !== null && !this.ended) this.deliverData(this.response.buffered, false);
-      if (!this.ended) this.deliverTrailers(trailers);
-    }
-  }
-
-  private deliverHeaders(end: boolean, local: boolean): void {
-    const headers = this.responseHeaderMap as HeaderMap;
-    this.responseHeadersSent = true;
-    this.info.responseCode = Number(headers.get(":status") ?? 0);
-    this.toClient.headers(headers, end, local);
-    if (end) this.end();
-  }
-
-  private deliverData(data: ByteQueue, end: boolean): void {
-    const bytes = this.response.takeForForward(data);
-    this.info.responseBytes += bytes.length;
-    this.toClient.data(bytes, end);
-    if (end) this.end();
-  }
-
-  private deliverTrailers(trailers: HeaderMap): void {
-    this.toClient.trailers(trailers);
-    this.end();
-  }
-
-  private responseTooLarge(): void {
-    const body = Buffer.from("Internal Server Error");
-    this.sendLocalReply({
-      status: 500,
-      body,
-      headers: new HeaderMap(),
-      details: "response_payload_too_large",
-    });
-  }
-
-  // --- local replies and the end ----------------------------------------------------------------------------------
 
   private executePrepared(): void {
     const reply = this.prepared;
     this.prepared = null;
-    if (reply !== null && !this.ended) this.replyThroughFilter(reply);
+    if (reply !== null && !this.state.ended) this.replyThroughFilter(reply);
   }
 
   private replyThroughFilter(reply: LocalReply): void {
     const end = reply.body.length === 0;
-    this.encodeHeaders(replyHeaders(reply), end);
-    if (!end && !this.ended) this.encodeData(ByteQueue.of(reply.body), true, true);
+    this.info.responseCode = reply.status;
+    this.response.headers(this.filter, replyHeaders(reply), end);
+    if (!end && !this.state.ended) this.response.data(this.filter, ByteQueue.of(reply.body), true, true);
   }
 
   private replyDirectly(reply: LocalReply): void {
     const end = reply.body.length === 0;
-    this.responseHeaderMap = replyHeaders(reply);
-    this.deliverHeaders(end, true);
-    if (!end && !this.ended) this.deliverData(ByteQueue.of(reply.body), true);
+    this.response.headerMap = replyHeaders(reply);
+    this.response.deliverHeaders(end, true);
+    if (!end && !this.state.ended) this.response.deliverData(ByteQueue.of(reply.body), true);
   }
 
   /** Tells the filter (log, done, delete) and the upstream, once. */
   private end(): void {
-    if (this.ended) return;
-    this.ended = true;
-    this.localComplete = true;
-    this.info.endNs = this.endNs();
+    if (this.state.ended) return;
+    this.state.ended = true;
+    this.state.localComplete = true;
+    this.info.endNs = this.wallNs();
     this.filter?.log();
     this.filter?.destroy();
     this.toUpstream.end?.();
+  }
+
+  private checkRequestOpen(step: string): void {
+    if (this.request.headerMap === null) throw new StreamOrderError(step, "before request headers");
+    if (this.request.half.complete) throw new StreamOrderError(step, "after the end of the request");
   }
 }
 

@@ -1,7 +1,7 @@
 // One WebAssembly VM: its instance and memory, calls into it, traps, and what it owes after each call.
 import { CALLS_ALLOWED_AT_START, CALLS_ALLOWED_IN_MALLOC } from "./abi.ts";
 import type { Context, RootContext } from "./context.ts";
-import { instantiate, isRuntimeError, type EngineMemory } from "./engine.ts";
+import { instantiate, isRuntimeError, type EngineImports, type EngineMemory } from "./engine.ts";
 import { HostError, InitializeTrappedError, RestrictedCallTrap } from "./errors.ts";
 import type { Metric } from "./metrics.ts";
 import type { LoadedModule } from "./module.ts";
@@ -34,8 +34,8 @@ export class WasmVm {
   /** Set by send_local_response: the running callback's status is overridden. */
   nextIterationStopped = false;
   failure: VmFailure | null = null;
-  /** Host functions allowed now; null = all. */
-  allowed: ReadonlySet<string> | null = null;
+  /** Host functions allowed now; null = all. None while the instance is being made. */
+  allowed: ReadonlySet<string> | null = new Set();
   readonly afterCall: (() => void)[] = [];
   readonly exports: Readonly<Record<string, Callback | undefined>>;
   private readonly memory: EngineMemory;
@@ -57,9 +57,10 @@ export class WasmVm {
     makeVmContext: (vm: WasmVm) => Context,
   ) {
     this.vmContext = makeVmContext(this);
-    const exports = instantiate(module.compiled, createImports(this));
+    const { imports, memory } = createImports(this, module.storageImports);
+    const exports = instantiateModule(module, imports);
     this.exports = exports as Readonly<Record<string, Callback | undefined>>;
-    this.memory = exports["memory"] as EngineMemory;
+    this.memory = memory ?? (exports["memory"] as EngineMemory);
     this.view = Buffer.from(this.memory.buffer);
     this.malloc = (this.exports["malloc"] ?? this.exports["proxy_on_memory_allocate"]) as Callback;
     this.start();
@@ -235,6 +236,15 @@ export class WasmVm {
     if (this.failure !== null) return;
     this.failure = { callback, reason: (error as Error).message };
     this.thread.onVmFailed(this);
+  }
+}
+
+/** Instantiates; a start section that traps or calls the host (which has no context yet) fails the load. */
+function instantiateModule(module: LoadedModule, imports: EngineImports): Readonly<Record<string, unknown>> {
+  try {
+    return instantiate(module.compiled, imports);
+  } catch (error) {
+    throw new InitializeTrappedError((error as Error).message);
   }
 }
 

@@ -8,10 +8,21 @@ export interface WasmFunction {
   readonly signature: string;
 }
 
+/** An imported memory (pages) or table (elements). */
+export interface StorageImport {
+  readonly module: string;
+  readonly name: string;
+  readonly kind: "memory" | "table";
+  readonly initial: number;
+  readonly maximum: number | undefined;
+}
+
 /** What the host must know about a module before it links it. */
 export interface WasmInterface {
   readonly functionImports: readonly WasmFunction[];
-  /** Imports that are not functions, as `module.name`; Envoy offers none of ours. */
+  /** Imported memories and tables: the host makes them to measure. */
+  readonly storageImports: readonly StorageImport[];
+  /** Imports of any other kind, as `module.name`; Envoy offers none. */
   readonly otherImports: readonly string[];
   readonly functionExports: ReadonlyMap<string, WasmFunction>;
 }
@@ -91,10 +102,10 @@ function readSignature(reader: Reader): string {
   return `${parameters}>${read()}`;
 }
 
-function skipLimits(reader: Reader): void {
+function readLimits(reader: Reader): { initial: number; maximum: number | undefined } {
   const flags = reader.u32();
-  reader.u32();
-  if (flags & 1) reader.u32();
+  const initial = reader.u32();
+  return { initial, maximum: flags & 1 ? reader.u32() : undefined };
 }
 
 /** Reads one import section into functions and others; appends the type index of each function. */
@@ -111,18 +122,20 @@ function readImports(reader: Reader, types: readonly string[], out: Parsed): voi
     }
     if (kind === KIND_TABLE) {
       reader.byte();
-      skipLimits(reader);
-    } else if (kind === KIND_MEMORY) skipLimits(reader);
-    else if (kind === KIND_GLOBAL) {
+      out.storageImports.push({ module, name, kind: "table", ...readLimits(reader) });
+    } else if (kind === KIND_MEMORY) {
+      out.storageImports.push({ module, name, kind: "memory", ...readLimits(reader) });
+    } else if (kind === KIND_GLOBAL) {
       reader.byte();
       reader.byte();
+      out.otherImports.push(`${module}.${name}`);
     } else throw new WasmMalformedError(reader.position - 1, `unknown import kind ${kind}`);
-    out.otherImports.push(`${module}.${name}`);
   }
 }
 
 interface Parsed {
   functionImports: WasmFunction[];
+  storageImports: StorageImport[];
   otherImports: string[];
   functionSignatures: string[];
   functionExports: Map<string, WasmFunction>;
@@ -142,6 +155,7 @@ export function readWasmInterface(bytes: Uint8Array): WasmInterface {
   const types: string[] = [];
   const out: Parsed = {
     functionImports: [],
+    storageImports: [],
     otherImports: [],
     functionSignatures: [],
     functionExports: new Map(),

@@ -1,0 +1,249 @@
+// A real Envoy with every probe listener: configuration, process, and the probe's lines from its log.
+import { spawn, type ChildProcess } from "node:child_process";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { request } from "undici";
+import { ROOT } from "../../cli/envoy.ts";
+import { venvEnvoy } from "../../scripts/find-envoy.mjs";
+import {
+  CLUSTER,
+  DEAD_CLUSTER,
+  EMPTY_CLUSTER,
+  FILTER_METADATA,
+  LISTENERS,
+  ROUTE_METADATA,
+  ROUTE_NAME,
+  type ProbeListener,
+} from "../host/listeners.ts";
+import { PROBE_PATH, probeWasm } from "../host/probe.ts";
+
+const READY_TIMEOUT_MS = 30_000;
+const POLL_MS = 20;
+const STOP_GRACE_MS = 3_000;
+const EXTENSIONS = "type.googleapis.com/envoy.extensions";
+
+/** Envoy did not come up, or went away. */
+export class ProbeEnvoyError extends Error {
+  readonly code = "PROBE_ENVOY";
+
+  constructor(
+    readonly version: string,
+    detail: string,
+  ) {
+    super(`Envoy ${version}: ${detail}`);
+    this.name = "ProbeEnvoyError";
+  }
+}
+
+function plugin(listener: ProbeListener, modulePath = PROBE_PATH): object {
+  const text = (value: string): object => ({
+    "@type": "type.googleapis.com/google.protobuf.StringValue",
+    value,
+  });
+  const policies = { closed: "FAIL_CLOSED", open: "FAIL_OPEN", reload: "FAIL_RELOAD" };
+  return {
+    name: listener.name,
+    root_id: listener.name,
+    failure_policy: policies[listener.policy ?? "closed"],
+    allow_on_headers_stop_iteration: listener.stop,
+    configuration: text(listener.configuration ?? ""),
+    vm_config: {
+      vm_id: listener.vm ?? listener.name,
+      runtime: "envoy.wasm.runtime.v8",
+      code: { local: { filename: modulePath } },
+      configuration: text(listener.vmConfiguration ?? ""),
+      environment_variables: { key_values: listener.environment ?? {} },
+    },
+  };
+}
+
+function listenerConfig(listener: ProbeListener): object {
+  const metadata = Object.entries(FILTER_METADATA).map(([name, value]) => ({
+    metadata_namespace: name,
+    value,
+  }));
+  const route = {
+    name: ROUTE_NAME,
+    match: { prefix: "/" },
+    route: { cluster: CLUSTER },
+    metadata: { filter_metadata: ROUTE_METADATA },
+  };
+  const manager = {
+    "@type": `${EXTENSIONS}.filters.network.http_connection_manager.v3.HttpConnectionManager`,
+    stat_prefix: listener.name,
+    generate_request_id: false,
+    http_protocol_options: { enable_trailers: true },
+    route_config: { virtual_hosts: [{ name: "all", domains: ["*"], routes: [route] }] },
+    http_filters: [
+      {
+        name: "metadata",
+        typed_config: { "@type": `${EXTENSIONS}.filters.http.set_metadata.v3.Config`, metadata },
+      },
+      {
+        name: "abort",
+        typed_config: {
+          "@type": `${EXTENSIONS}.filters.http.fault.v3.HTTPFault`,
+          abort: { header_abort: {}, percentage: { numerator: 100 } },
+        },
+      },
+      {
+        name: "probe",
+        typed_config: { "@type": `${EXTENSIONS}.filters.http.wasm.v3.Wasm`, config: plugin(listener) },
+      },
+      { name: "router", typed_config: { "@type": `${EXTENSIONS}.filters.http.router.v3.Router` } },
+    ],
+  };
+  return {
+    name: listener.name,
+    address: { socket_address: { address: "127.0.0.1", port_value: 0 } },
+    ...(listener.bufferLimitBytes === undefined
+      ? {}
+      : { per_connection_buffer_limit_bytes: listener.bufferLimitBytes }),
+    filter_chains: [
+      { filters: [{ name: "envoy.filters.network.http_connection_manager", typed_config: manager }] },
+    ],
+  };
+}
+
+function cluster(name: string, ports: readonly number[]): object {
+  const endpoint = (port: number): object => ({
+    endpoint: { address: { socket_address: { address: "127.0.0.1", port_value: port } } },
+  });
+  return {
+    name,
+    connect_timeout: "1s",
+    type: "STATIC",
+    load_assignment: { cluster_name: name, endpoints: [{ lb_endpoints: ports.map(endpoint) }] },
+    typed_extension_protocol_options: {
+      "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+        "@type": `${EXTENSIONS}.upstreams.http.v3.HttpProtocolOptions`,
+        explicit_http_config: { http_protocol_options: { enable_trailers: true } },
+      },
+    },
+  };
+}
+
+/** A configuration with one Wasm filter of this module, for `--mode validate`. */
+export function validationConfig(modulePath: string): object {
+  const config = plugin({ name: "module", stop: false }, modulePath);
+  const manager = {
+    "@type": `${EXTENSIONS}.filters.network.http_connection_manager.v3.HttpConnectionManager`,
+    stat_prefix: "module",
+    route_config: {},
+    http_filters: [
+      { name: "module", typed_config: { "@type": `${EXTENSIONS}.filters.http.wasm.v3.Wasm`, config } },
+      { name: "router", typed_config: { "@type": `${EXTENSIONS}.filters.http.router.v3.Router` } },
+    ],
+  };
+  const filters = [{ name: "envoy.filters.network.http_connection_manager", typed_config: manager }];
+  const address = { socket_address: { address: "127.0.0.1", port_value: 0 } };
+  return { static_resources: { listeners: [{ name: "module", address, filter_chains: [{ filters }] }] } };
+}
+
+/** A running Envoy with the probe on every listener. */
+export class ProbeEnvoy {
+  /** Lines the probe logged on any thread, without Envoy's prefix. */
+  readonly lines: string[] = [];
+  private ports = new Map<string, number>();
+  private exited = false;
+  private partial = "";
+  private log = "";
+
+  private constructor(
+    readonly version: string,
+    private readonly child: ChildProcess,
+    private readonly folder: string,
+  ) {
+    child.once("exit", () => (this.exited = true));
+    child.stderr?.setEncoding("utf8").on("data", (text: string) => this.read(text));
+  }
+
+  /** Starts Envoy; `upstreamPort` is the scripted upstream, `deadPort` refuses. @throws ProbeEnvoyError */
+  static async start(version: string, upstreamPort: number, deadPort: number): Promise<ProbeEnvoy> {
+    const path = await venvEnvoy(ROOT, version);
+    if (path === undefined) throw new ProbeEnvoyError(version, "is not installed");
+    await probeWasm();
+    const folder = await mkdtemp(join(tmpdir(), "probe-envoy-"));
+    const adminPath = join(folder, "admin");
+    const config = {
+      admin: { address: { socket_address: { address: "127.0.0.1", port_value: 0 } } },
+      static_resources: {
+        listeners: LISTENERS.map(listenerConfig),
+        clusters: [
+          cluster(CLUSTER, [upstreamPort]),
+          cluster(DEAD_CLUSTER, [deadPort]),
+          cluster(EMPTY_CLUSTER, []),
+        ],
+      },
+    };
+    await writeFile(join(folder, "envoy.json"), JSON.stringify(config));
+    const args = ["-c", join(folder, "envoy.json"), "--admin-address-path", adminPath, "--concurrency", "1"];
+    args.push("--disable-hot-restart", "--log-level", "warning", "--component-log-level", "wasm:info");
+    args.push("--log-format", "%v", "--drain-time-s", "1");
+    const child = spawn(path, args, { stdio: ["ignore", "ignore", "pipe"] });
+    const envoy = new ProbeEnvoy(version, child, folder);
+    try {
+      await envoy.waitUntilReady(adminPath);
+    } catch (error) {
+      await envoy.stop();
+      throw error;
+    }
+    return envoy;
+  }
+
+  /** Port of a listener. */
+  port(name: string): number {
+    const port = this.ports.get(name);
+    if (port === undefined) throw new ProbeEnvoyError(this.version, `no listener ${name}`);
+    return port;
+  }
+
+  async stop(): Promise<void> {
+    if (!this.exited) {
+      const gone = new Promise((settle) => this.child.once("exit", settle));
+      this.child.kill("SIGTERM");
+      const timer = setTimeout(() => this.child.kill("SIGKILL"), STOP_GRACE_MS);
+      await gone;
+      clearTimeout(timer);
+    }
+    await rm(this.folder, { recursive: true, force: true });
+  }
+
+  private async waitUntilReady(adminPath: string): Promise<void> {
+    const deadline = performance.now() + READY_TIMEOUT_MS;
+    while (performance.now() < deadline) {
+      if (this.exited) throw new ProbeEnvoyError(this.version, `ended early: ${this.log.slice(-4000)}`);
+      const admin = await readFile(adminPath, "utf8").catch(() => "");
+      if (admin !== "" && (await this.readPorts(admin))) return;
+      await sleep(POLL_MS);
+    }
+    throw new ProbeEnvoyError(this.version, `not ready: ${this.log.slice(-4000)}`);
+  }
+
+  private async readPorts(admin: string): Promise<boolean> {
+    const ready = await request(`http://${admin}/ready`).catch(() => null);
+    if (ready === null) return false;
+    await ready.body.dump();
+    if (ready.statusCode !== 200) return false;
+    const { body } = await request(`http://${admin}/listeners?format=json`);
+    const { listener_statuses: statuses } = (await body.json()) as {
+      listener_statuses: { name: string; local_address: { socket_address: { port_value: number } } }[];
+    };
+    for (const { name, local_address } of statuses)
+      this.ports.set(name, local_address.socket_address.port_value);
+    return true;
+  }
+
+  private read(text: string): void {
+    this.log = (this.log + text).slice(-65_536);
+    const lines = (this.partial + text).split("\n");
+    this.partial = lines.pop() ?? "";
+    for (const line of lines) {
+      // `wasm log <plugin name> <root id> <vm id>: text`
+      const match = /^wasm log[^:]*?: (.*)$/.exec(line);
+      if (match?.[1] !== undefined) this.lines.push(match[1]);
+    }
+  }
+}

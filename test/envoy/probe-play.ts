@@ -1,0 +1,241 @@
+// Plays recorded scenarios on a real Envoy: HTTP/1.1 clients with one write a frame, and a scripted upstream.
+import {
+  createServer,
+  request as httpRequest,
+  type ClientRequest,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+} from "node:http";
+import type { AddressInfo } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import {
+  NO_STREAM,
+  ownHeaders,
+  shortBody,
+  type Scenario,
+  type ScenarioOutcome,
+  type Step,
+  type StreamOutcome,
+  type UpstreamReply,
+} from "../host/scenario.ts";
+import type { ProbeEnvoy } from "./probe-envoy.ts";
+
+/** After the last step, for the log lines that follow the answer. */
+const SETTLE_MS = 60;
+const AWAIT_MS = 10_000;
+
+interface Client {
+  readonly name: string;
+  readonly request: ClientRequest;
+  readonly outcome: StreamOutcome["client"];
+  readonly finished: Promise<void>;
+}
+
+/** Upstream that answers each request as its scenario says, and http_call requests by path. */
+export class ScriptedUpstream {
+  readonly received = new Map<string, NonNullable<StreamOutcome["upstream"]>>();
+  private readonly replies = new Map<string, UpstreamReply>();
+  private server!: Server;
+
+  /** @param gapMs between two writes, so that Envoy reads each alone */
+  private constructor(private readonly gapMs: number) {}
+
+  static async start(gapMs: number): Promise<ScriptedUpstream> {
+    const upstream = new ScriptedUpstream(gapMs);
+    upstream.server = createServer((request, response) => void upstream.take(request, response));
+    await new Promise<void>((settle) => upstream.server.listen(0, "127.0.0.1", settle));
+    return upstream;
+  }
+
+  get port(): number {
+    return (this.server.address() as AddressInfo).port;
+  }
+
+  expect(tag: string, reply: UpstreamReply): void {
+    this.received.delete(tag);
+    this.replies.set(tag, reply);
+  }
+
+  async stop(): Promise<void> {
+    this.server.closeAllConnections();
+    await new Promise((settle) => this.server.close(settle));
+  }
+
+  private async take(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    request.on("error", () => {});
+    const tag = request.headers["x-tag"];
+    if (typeof tag !== "string") return this.answerCall(request, response);
+    const reply = this.replies.get(tag) ?? {};
+    const seen = { headers: ownHeaders(request.headers), body: "", trailers: {} };
+    this.received.set(tag, seen);
+    let text = "";
+    const whole = new Promise<void>((settle) => {
+      request.setEncoding("latin1").on("data", (piece: string) => {
+        text += piece;
+        seen.body = shortBody(text);
+      });
+      request.on("end", () => {
+        seen.trailers = ownHeaders(request.trailers);
+        settle();
+      });
+    });
+    if (reply.early !== true) await whole;
+    if (reply.silent === true) return;
+    await this.respond(request, response, reply);
+  }
+
+  private async respond(
+    request: IncomingMessage,
+    response: ServerResponse,
+    reply: UpstreamReply,
+  ): Promise<void> {
+    if (reply.reset === "before") {
+      request.socket.destroy();
+      return;
+    }
+    const { body, trailers, headers = {} } = reply;
+    const trailerNames = Object.keys(trailers ?? {});
+    response.writeHead(reply.status ?? 200, {
+      ...headers,
+      ...(body === undefined && trailers === undefined && reply.status !== 204
+        ? { "content-length": "0" }
+        : {}),
+      ...(trailerNames.length === 0 ? {} : { trailer: trailerNames.join(",") }),
+    });
+    response.flushHeaders();
+    for (const piece of body ?? []) {
+      await sleep(this.gapMs);
+      response.write(piece);
+      if (reply.reset === "after-first-piece") {
+        await sleep(this.gapMs);
+        request.socket.destroy();
+        return;
+      }
+    }
+    if ((body ?? []).length > 0) await sleep(this.gapMs);
+    if (trailers !== undefined) response.addTrailers(trailers);
+    response.end();
+  }
+
+  /** http_call: the path says what to do. */
+  private async answerCall(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    let body = "";
+    for await (const piece of request) body += String(piece);
+    if (request.url === "/silent") return;
+    if (request.url === "/late") await sleep(150);
+    response.writeHead(200, { "x-t-reply": String(request.url) });
+    response.end(`called ${body}`);
+  }
+}
+
+/** Plays scenarios on one Envoy. */
+export class EnvoyPlayer {
+  constructor(
+    private readonly envoy: ProbeEnvoy,
+    private readonly upstream: ScriptedUpstream,
+    /** Between two steps, so that Envoy reads each write alone. */
+    private readonly gapMs: number,
+  ) {}
+
+  async play(scenario: Scenario): Promise<ScenarioOutcome> {
+    const clients = new Map<string, Client>();
+    const first = this.envoy.lines.length;
+    for (const step of scenario.steps) {
+      await this.step(scenario, step, clients);
+      await sleep(this.gapMs);
+    }
+    await sleep(SETTLE_MS);
+    const outcome: ScenarioOutcome = {};
+    for (const { name, request, outcome: client } of clients.values()) {
+      request.destroy();
+      const prefix = `${name} `;
+      const lines = this.envoy.lines.slice(first).filter((line) => line.startsWith(prefix));
+      outcome[name] = {
+        log: lines.map((line) => line.slice(prefix.length)),
+        upstream: this.upstream.received.get(name) ?? null,
+        client,
+      };
+    }
+    if (scenario.watch !== undefined) outcome[scenario.watch] = this.rootOutcome(scenario.watch, first);
+    return outcome;
+  }
+
+  /** Lines of a root context since line `first`, on all threads in order. */
+  rootOutcome(tag: string, first = 0): StreamOutcome {
+    const prefix = `${tag} `;
+    const lines = this.envoy.lines.slice(first).filter((line) => line.startsWith(prefix));
+    return { ...NO_STREAM, log: lines.map((line) => line.slice(prefix.length)) };
+  }
+
+  private async step(scenario: Scenario, step: Step, clients: Map<string, Client>): Promise<void> {
+    const at = (name: string): Client => clients.get(name) as Client;
+    if ("open" in step) {
+      this.upstream.expect(step.open, step.reply ?? {});
+      clients.set(step.open, this.open(step, this.envoy.port(step.on ?? scenario.listener)));
+    } else if ("answeredEarlier" in step) {
+      const { answeredEarlier: tag, status, script } = step;
+      const headers = { "x-envoy-fault-abort-request": String(status) };
+      const client = this.open({ open: tag, script, headers, end: true }, this.envoy.port(scenario.listener));
+      clients.set(tag, client);
+      await client.finished;
+    } else if ("data" in step) at(step.data).request.write(step.text);
+    else if ("end" in step) {
+      if (step.trailers !== undefined) at(step.end).request.addTrailers(step.trailers);
+      at(step.end).request.end();
+    } else if ("abort" in step) at(step.abort).request.destroy();
+    else if ("await" in step) {
+      await Promise.race([at(step.await).finished, sleep(AWAIT_MS, undefined, { ref: false })]);
+    } else await sleep(step.sleepMs);
+  }
+
+  private open(step: Extract<Step, { open: string }>, port: number): Client {
+    const outcome: StreamOutcome["client"] = {
+      status: 0,
+      headers: {},
+      body: "",
+      trailers: {},
+      complete: false,
+    };
+    const request = httpRequest({
+      host: "127.0.0.1",
+      port,
+      path: "/probe",
+      method: "POST",
+      agent: false,
+      setHost: false,
+      headers: {
+        host: "probe",
+        "x-tag": step.open,
+        "x-probe": step.script,
+        ...step.headers,
+        ...(step.end === true
+          ? { "content-length": "0" }
+          : { "transfer-encoding": "chunked", trailer: "x-t-sum" }),
+      },
+    });
+    request.setNoDelay(true);
+    const finished = new Promise<void>((settle) => {
+      request.on("error", () => settle());
+      request.on("response", (response) => {
+        outcome.status = response.statusCode ?? 0;
+        outcome.headers = ownHeaders(response.headers);
+        let text = "";
+        response.setEncoding("latin1").on("data", (piece: string) => {
+          text += piece;
+          outcome.body = shortBody(text);
+        });
+        response.on("error", () => settle());
+        response.on("close", () => {
+          outcome.complete = response.complete;
+          outcome.trailers = ownHeaders(response.trailers);
+          settle();
+        });
+      });
+      request.on("close", () => settle());
+    });
+    if (step.end === true) request.end();
+    else request.flushHeaders();
+    return { name: step.open, request, outcome, finished };
+  }
+}
