@@ -26,6 +26,7 @@ export const STRATEGY_SESSION_ID: u32 = 1;
 export const EVICTION_TTL_MS_DEFAULT: f64 = 300000;
 
 const token: usize = memory.data(384);
+const encoded: usize = memory.data(512);
 const SLASH: u8 = 47;
 
 /** Scores all candidates. */
@@ -64,13 +65,15 @@ export function sessionTokenBytes(row: u32): u32 {
   return bytes == 0 || bytes > BASE64_TEXT_BYTES_MAX ? 0 : base64EncodedBytes(bytes);
 }
 
-/** Writes the token that a response carries, sessionTokenBytes(row) long. */
-export function sessionTokenWrite(row: u32, out: usize): void {
+/** The token that a response carries, sessionTokenBytes(row) long; valid until the next call of this file. */
+export function sessionTokenPtr(row: u32): usize {
+  if (sessionTokenBytes(row) == 0) return 0;
   const bytes = rowNameLen(row);
   const slash: u32 = hasSlash(row) ? 0 : 1;
   if (slash != 0) store<u8>(token, SLASH);
   memory.copy(token + slash, rowNamePtr(row), bytes);
-  base64Encode(token, bytes + slash, out);
+  base64Encode(token, bytes + slash, encoded);
+  return encoded;
 }
 
 // Index of the first of the instance's headers that was sent, or NO_ROW.

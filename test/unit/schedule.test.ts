@@ -1,14 +1,8 @@
 // The scheduler against llm-d's own answers (fixtures/oracles) and against what is ours.
 import { readFileSync } from "node:fs";
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
-import {
-  COLUMNS,
-  compileSchedule,
-  type Endpoint,
-  OPERATORS,
-  Scheduler,
-  TYPES,
-} from "./harness/schedule-wasm.ts";
+import { compileHarness } from "./support/harness.ts";
+import { COLUMNS, type Endpoint, OPERATORS, Scheduler, TYPES } from "./support/scheduler.ts";
 
 interface Case {
   source: string;
@@ -24,13 +18,13 @@ function oracle(name: string): Case[] {
   return JSON.parse(readFileSync(new URL(`../fixtures/oracles/${name}.json`, import.meta.url), "utf8")).cases;
 }
 
-let bytes: Buffer;
+let module: WebAssembly.Module;
 let scheduler: Scheduler;
 beforeAll(async () => {
-  bytes = await compileSchedule();
+  module = await compileHarness("schedule");
 }, 60_000);
 beforeEach(() => {
-  scheduler = new Scheduler(bytes);
+  scheduler = new Scheduler(module);
 });
 
 function expectScores(actual: number[], expected: number[]): void {
@@ -123,8 +117,7 @@ describe("session tokens on responses are llm-d's", () => {
     const { Name, Namespace } = entry.input.servedEndpoint;
     scheduler.endpoints([{ name: `${Namespace}/${Name}` }]);
     const bytes = scheduler.call("sessionTokenBytes", 0);
-    const out = scheduler.alloc(bytes);
-    scheduler.call("sessionTokenWrite", 0, out);
+    const out = scheduler.call("sessionTokenPtr", 0);
     expect(scheduler.text(out, bytes)).toBe(Object.values(entry.expect.responseHeaders)[0]);
   });
 });
@@ -456,7 +449,7 @@ describe("session_id", () => {
   }
 
   test("an unbound session has the same endpoint on every worker, and sessions spread", () => {
-    const other = new Scheduler(bytes);
+    const other = new Scheduler(module);
     other.endpoints(endpoints);
     const twin = other.instance({ type: TYPES["session-affinity-scorer"], mode: 1, headers: [0], a: TTL_MS });
     const seen = new Set<number>();
@@ -542,7 +535,7 @@ describe("schedule", () => {
   function plan(
     filters: number[],
     scorers: [number, number][],
-    picker = TYPES["max-score-picker"],
+    picker: number = TYPES["max-score-picker"],
     results = 3,
   ): number {
     const at = scheduler.alloc(336);

@@ -1,4 +1,4 @@
-// The scheduler and the configuration reader as one small module: what their tests call from Node.
+// The scheduler as a small module: what its tests call from Node.
 import "../../../assembly/abi/abort";
 export {
   candidateCount,
@@ -46,7 +46,7 @@ export {
 export { pick, resultCount, resultRow, resultTotal } from "../../../assembly/schedule/pickers";
 export { conditionSet } from "../../../assembly/schedule/utilization-filter";
 export { requirementSet } from "../../../assembly/schedule/label-selector-filter";
-export { sessionTokenBytes, sessionTokenWrite } from "../../../assembly/schedule/session-affinity";
+export { sessionTokenBytes, sessionTokenPtr } from "../../../assembly/schedule/session-affinity";
 export { base64Decode, base64Encode, base64EncodedBytes } from "../../../assembly/schedule/base64";
 export { setRowRecord } from "../../../assembly/pool/labels";
 export { loraActiveHashes, loraWaitingHashes, setRowF64, setRowU32 } from "../../../assembly/pool/rows";

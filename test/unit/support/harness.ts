@@ -1,6 +1,6 @@
 // Compiles a module of test/unit/harness with the product's compiler flags and instantiates it in Node.
 import { execFile } from "node:child_process";
-import { mkdir, readFile } from "node:fs/promises";
+import { mkdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -20,14 +20,17 @@ export class HarnessBuildError extends Error {
 /** Compiles test/unit/harness/<name>.ts. */
 export async function compileHarness(name: string): Promise<WebAssembly.Module> {
   await mkdir(join(ROOT, OUTPUT), { recursive: true });
-  const outFile = `${OUTPUT}/${name}.wasm`;
+  // Test files run side by side and may use one harness: each process has an output of its own.
+  const outFile = `${OUTPUT}/${name}-${process.pid}.wasm`;
   const args = [ASC, `test/unit/harness/${name}.ts`, "--config", "asconfig.json", "--outFile", outFile];
   try {
     await promisify(execFile)(process.execPath, args, { cwd: ROOT });
   } catch (error) {
     throw new HarnessBuildError(name, String((error as { stderr?: string }).stderr));
   }
-  return WebAssembly.compile(await readFile(join(ROOT, outFile)));
+  const bytes = await readFile(join(ROOT, outFile));
+  await rm(join(ROOT, outFile));
+  return WebAssembly.compile(bytes);
 }
 
 /** A fresh instance: every function of the harness takes and returns numbers (bigints for u64). */

@@ -1,12 +1,6 @@
-// Compiles and starts the scheduler's test module (schedule.ts), and lays out endpoints and plugins in it.
-import { mkdir, readFile, readdir, stat } from "node:fs/promises";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import asc from "assemblyscript/asc";
+// Drives the scheduler's harness: lays out endpoints and plugins in its memory, and reads its answers.
+import { instantiateHarness } from "./harness.ts";
 
-const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
-const ENTRY = "test/unit/harness/schedule.ts";
-const OUT = "build/test/schedule.wasm";
 const POOL_ROWS = 256;
 const SCRATCH_BYTES = 262144;
 const RECORD_BYTES = 128;
@@ -100,64 +94,16 @@ const ROLE_BITS: Record<string, number> = {
   "encode-prefill-decode": 7,
 };
 
-type Exports = Record<string, (...args: (number | bigint)[]) => number> & { memory: WebAssembly.Memory };
-
-async function newestMs(folder: string): Promise<number> {
-  const entries = await readdir(join(ROOT, folder), { recursive: true, withFileTypes: true });
-  const times = entries
-    .filter((entry) => entry.isFile())
-    .map(async (entry) => (await stat(join(entry.parentPath, entry.name))).mtimeMs);
-  return Math.max(0, ...(await Promise.all(times)));
-}
-
-/** The test module's bytes, compiled when a source is newer than the last result. */
-export async function compileSchedule(): Promise<Buffer> {
-  await mkdir(join(ROOT, "build/test"), { recursive: true });
-  const built = await stat(join(ROOT, OUT)).then(
-    ({ mtimeMs }) => mtimeMs,
-    () => 0,
-  );
-  if (built > (await newestMs("assembly")) && built > (await newestMs("test/unit/harness"))) {
-    return readFile(join(ROOT, OUT));
-  }
-  const result = await asc.main(
-    [
-      ENTRY,
-      "--outFile",
-      OUT,
-      "--runtime",
-      "stub",
-      "--exportStart",
-      "_initialize",
-      "--use",
-      "abort=assembly/abi/abort/abortModule",
-      "--enable",
-      "simd",
-      "--enable",
-      "bulk-memory",
-      "--optimizeLevel",
-      "3",
-      "--noAssert",
-      "--baseDir",
-      ROOT,
-    ],
-    {},
-  );
-  if (result.error) throw new Error(`asc: ${result.error.message}\n${result.stderr.toString()}`);
-  return readFile(join(ROOT, OUT));
-}
+type Exports = Record<string, (...args: (number | bigint)[]) => number>;
 
 /** One instance of the module, pool 0 in use. */
 export class Scheduler {
-  readonly wasm: Exports;
+  readonly wasm: Exports & { memory: WebAssembly.Memory };
   private next = 0;
   private end = 0;
 
-  constructor(bytes: Buffer) {
-    const module = new WebAssembly.Module(new Uint8Array(bytes));
-    const instance = new WebAssembly.Instance(module, {});
-    this.wasm = instance.exports as Exports;
-    this.call("_initialize");
+  constructor(module: WebAssembly.Module) {
+    this.wasm = instantiateHarness<Exports>(module);
     this.next = this.call("scratchPtr");
     this.end = this.next + SCRATCH_BYTES;
   }

@@ -1,0 +1,30 @@
+// The configuration reader, with the scheduler that runs what it compiles.
+export * from "./schedule";
+export {
+  configBodyBytesMax,
+  configDecisionBytesMax,
+  configDestinations,
+  configExposeDecision,
+  configFailClosed,
+  configFree,
+  configHeaderCount,
+  configHeaderName,
+  configLoad,
+  configModelWaitBytesMax,
+  configPlan,
+  configPoolName,
+  configPoolNameBytes,
+  configResponseSampleEvery,
+  configRetryBackoffMaxMs,
+  configRetryBackoffMinMs,
+  configSessionHeader,
+  configSnapshotAgeMaxMs,
+  configTickMs,
+  configsInUse,
+} from "../../../assembly/schema/settings";
+export {
+  schemaErrorBytes,
+  schemaErrorPtr,
+  schemaNoticeBytes,
+  schemaNoticePtr,
+} from "../../../assembly/schema/errors";
