@@ -25,7 +25,14 @@ export function parseBody(text: string): JsonObject {
 
 function invalidJson(text: string, error: SyntaxError): ApiError {
   const position = /position (\d+)/.exec(error.message)?.[1] ?? String(text.length);
-  return validationError("json_invalid", `body.${position}`, "JSON decode error", "<dict of 0 items>");
+  const context = "Expecting value";
+  return validationError(
+    "json_invalid",
+    `body.${position}`,
+    "JSON decode error",
+    "<dict of 0 items>",
+    context,
+  );
 }
 
 /** Python's view of a value, as validation messages show it. */

@@ -28,8 +28,15 @@ export class ApiError extends Error {
 const VALIDATION_TYPE = "Bad Request";
 
 /** A value that the request model does not accept (FastAPI's validation, reported by vLLM as 400). */
-export function validationError(type: string, location: string, message: string, input: string): ApiError {
-  const detail = `{'type': '${type}', 'loc': '${location}', 'msg': '${message}', 'input': '${input}'}`;
+export function validationError(
+  type: string,
+  location: string,
+  message: string,
+  input: string,
+  context?: string,
+): ApiError {
+  const more = context === undefined ? "" : `, 'ctx': {'error': '${context}'}`;
+  const detail = `{'type': '${type}', 'loc': '${location}', 'msg': '${message}', 'input': '${input}'${more}}`;
   return new ApiError(400, VALIDATION_TYPE, `1 validation error:\n  ${detail}`, location);
 }
 

@@ -5,7 +5,7 @@ import type { GenerationCall } from "./calls.ts";
 import { type Clock, EngineDriver } from "./driver.ts";
 import { Engine } from "./engine.ts";
 import type { EngineConfig, EngineListener, EngineRequest, FinishReason } from "./engine-types.ts";
-import { badParameter, engineBusy } from "./errors.ts";
+import { badParameter, engineBusy, engineDead } from "./errors.ts";
 import { EngineMetrics } from "./metrics.ts";
 import { tokenText } from "./tokenizer.ts";
 
@@ -101,11 +101,17 @@ export class GenerationService {
   private readonly clock: Clock;
   private readonly active = new Map<string, Active>();
   private nextId = 0;
+  private dead = false;
 
   constructor(options: GenerationOptions, clock: Clock) {
     this.options = options;
     this.clock = clock;
     this.engines = Array.from({ length: options.dataParallelSize }, () => this.createEngine());
+  }
+
+  /** False after `die`. */
+  get alive(): boolean {
+    return !this.dead;
   }
 
   /** Sequences running or waiting. */
@@ -117,7 +123,8 @@ export class GenerationService {
    * Starts a call.
    * @param lora adapter, undefined for the base model. @param rank data-parallel engine, undefined = least loaded.
    * @param openSink makes the receiver once the call is accepted; it may begin its answer then.
-   * @throws ApiError 400 if prompt or limit exceed the model's context, 503 if too many calls are in flight.
+   * @throws ApiError 400 if prompt or limit exceed the model's context, 503 if too many calls are in flight, 500
+   * if the engine is dead.
    */
   start(
     call: GenerationCall,
@@ -125,6 +132,7 @@ export class GenerationService {
     rank: number | undefined,
     openSink: () => GenerationSink,
   ): GenerationJob {
+    if (this.dead) throw engineDead();
     if (this.active.size >= this.options.requestsMax) {
       this.rejections++;
       throw engineBusy();
@@ -153,8 +161,9 @@ export class GenerationService {
     }
   }
 
-  /** The engine process dies: every call fails and nothing is computed any more. */
+  /** The engine process dies: every call fails, now and later. */
   die(): void {
+    this.dead = true;
     const jobs = new Set([...this.active.values()].map(({ job }) => job));
     this.active.clear();
     for (const { driver } of this.engines) driver.stop();

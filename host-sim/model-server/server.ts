@@ -102,7 +102,7 @@ export class SimulatedReplica {
     await this.start();
   }
 
-  /** The engine dies and the API server lives on for the moment: streams end with an error event. */
+  /** The engine dies and the API server lives on: streams end with an error event, health turns 503. */
   killEngine(): void {
     this.service.die();
   }
@@ -256,7 +256,7 @@ export class SimulatedReplica {
     switch (path) {
       case "/health":
       case "/ping":
-        return exchange.send(200, "", null);
+        return exchange.send(this.service.alive ? 200 : 503, "", null);
       case "/load":
         return exchange.json(200, { server_load: this.service.inFlight });
       case "/version":

@@ -63,10 +63,13 @@ export function toolDefinition(random: Random): object {
   };
 }
 
+/** Tokens of one record of a tool's result on average. */
+const TOKENS_PER_RECORD = 39;
+
 /** A tool's result: JSON records, about `tokens` tokens long. */
 export function toolResult(random: Random, tokens: number): string {
   const records: object[] = [];
-  for (let left = tokens; left > 0; left -= 32) {
+  for (let left = tokens; left > 0; left -= TOKENS_PER_RECORD) {
     records.push({
       id: random.integer(1, 1_000_000),
       [identifier(random)]: random.pick(WORDS),
