@@ -1,9 +1,9 @@
 // How often one server is scraped: by what its last pages showed, slower while it fails.
 
 /** Interval while requests wait in the server's queue: the state in which the next pick depends on it most. */
-export const QUEUED_INTERVAL_MS = 200;
+export const QUEUED_INTERVAL_MS = 100;
 /** Interval while requests run and none wait. */
-export const RUNNING_INTERVAL_MS = 500;
+export const RUNNING_INTERVAL_MS = 250;
 /** Interval of a server that does nothing. */
 export const IDLE_INTERVAL_MS = 1_000;
 /** First retry of a server that failed; doubled with each further failure. */
@@ -28,7 +28,7 @@ export interface PaceInput {
  *
  * Adaptive by default (`intervalMs` null). The gateway counts its own requests in flight, to the microsecond, so a
  * scrape only has to correct it: other clients' requests, KV usage, restarts. Those matter while a queue stands
- * (200 ms), less while requests only run (500 ms), and hardly while the server idles (1 s). A server that is busy
+ * (100 ms), less while requests only run (250 ms), and hardly while the server idles (1 s). A server that is busy
  * and whose page stands still is wedged or between steps; reading it faster would tell nothing, so it counts as
  * one step calmer.
  *

@@ -25,16 +25,19 @@ export interface MetricLine {
 
 /**
  * Remembers where one metric stood on the last page of one server, so that the next search is a few hundred
- * bytes instead of the page. The exposition format keeps all lines of a metric together, which is relied upon.
+ * bytes instead of the page. The exposition format keeps all lines of a metric family together, which is relied
+ * upon; between two lines of one name there may be others of the family (`_sum`, and `_created` in OpenMetrics).
  */
 export class MetricLocator {
   private readonly needle: Buffer;
+  private readonly stemBytes: number;
   private hint = -1;
   private readonly line: MetricLine = { labelsStart: 0, labelsEnd: 0, value: 0 };
 
   /** @param name full metric name, with `_total` for counters */
   constructor(readonly name: string) {
     this.needle = Buffer.from(`\n${name}`, "latin1");
+    this.stemBytes = name.replace(/_(total|count|sum|bucket|created)$/, "").length;
   }
 
   /** Whether the metric was on the last page searched. */
@@ -59,26 +62,37 @@ export class MetricLocator {
   read(page: Buffer, take: (line: MetricLine, page: Buffer) => void): number {
     let at = this.find(page);
     let taken = 0;
-    for (let count = 0; at >= 0 && count < SERIES_MAX; count++) {
+    for (let count = 0; at >= 0 && at < page.length && count < SERIES_MAX; count++) {
       const end = lineEnd(page, at);
-      if (readLine(page, at + this.needle.length - 1, end, this.line)) {
-        take(this.line, page);
-        taken += 1;
+      if (this.startsAt(page, at)) {
+        if (readLine(page, at + this.needle.length - 1, end, this.line)) {
+          take(this.line, page);
+          taken += 1;
+        }
+      } else if (!this.isFamily(page, at)) {
+        break;
       }
-      at = end + 1 < page.length && this.startsAt(page, end + 1) ? end + 1 : -1;
+      at = end + 1;
     }
     return taken;
   }
 
   /** Whether a line of this metric starts at `at`. */
   private startsAt(page: Buffer, at: number): boolean {
-    const needle = this.needle;
-    const after = at + needle.length - 1;
-    if (after >= page.length) return false;
-    for (let index = 1; index < needle.length; index++) {
-      if (page[at + index - 1] !== needle[index]) return false;
+    const after = at + this.needle.length - 1;
+    return after < page.length && endsName(page[after]!) && this.matches(page, at, this.needle.length - 1);
+  }
+
+  /** Whether a line of this metric's family starts at `at`. */
+  private isFamily(page: Buffer, at: number): boolean {
+    return at + this.stemBytes <= page.length && this.matches(page, at, this.stemBytes);
+  }
+
+  private matches(page: Buffer, at: number, bytes: number): boolean {
+    for (let index = 0; index < bytes; index++) {
+      if (page[at + index] !== this.needle[index + 1]) return false;
     }
-    return endsName(page[after]!);
+    return true;
   }
 
   private search(page: Buffer, from: number): number {
@@ -96,10 +110,11 @@ export class MetricLocator {
   /** A search from a hint may land inside the metric's lines when the page shrank: go back to the first. */
   private firstOfGroup(page: Buffer, at: number): number {
     let first = at;
-    for (let count = 0; first > 1 && count < SERIES_MAX; count++) {
-      const previous = page.lastIndexOf(LINE_FEED, first - 2) + 1;
-      if (!this.startsAt(page, previous)) break;
-      first = previous;
+    let line = at;
+    for (let count = 0; line > 1 && count < SERIES_MAX; count++) {
+      line = page.lastIndexOf(LINE_FEED, line - 2) + 1;
+      if (this.startsAt(page, line)) first = line;
+      else if (!this.isFamily(page, line)) break;
     }
     return first;
   }

@@ -9,7 +9,7 @@ export interface PollOwner {
   onPage(page: Buffer, nowMs: number): void;
   /** The poll failed for the `failures`-th time in a row. */
   onFailure(error: Error, failures: number, nowMs: number): void;
-  /** Time until the next poll starts, counted from the start of this one, ms. */
+  /** Time from this poll to the next, start to start, ms. */
   intervalMs(failures: number): number;
 }
 
@@ -43,6 +43,7 @@ export class Poller implements Ticking, PageSink {
   readonly counts: PollCounts = emptyCounts();
   private transport: PageTransport;
   private startedAtMs = 0;
+  private plannedAtMs = 0;
   private stopped = false;
 
   /**
@@ -88,6 +89,7 @@ export class Poller implements Ticking, PageSink {
       return;
     }
     this.startedAtMs = nowMs;
+    this.plannedAtMs = this.dueAtMs;
     this.dueAtMs = nowMs + this.timeoutMs;
     this.transport.fetch();
   }
@@ -119,8 +121,9 @@ export class Poller implements Ticking, PageSink {
     this.plan(nowMs);
   }
 
+  /** Counts from when the poll was due, not from when the tick came, so that ticks do not stretch the interval. */
   private plan(nowMs: number): void {
-    this.dueAtMs = Math.max(nowMs, this.startedAtMs + this.owner.intervalMs(this.failures));
+    this.dueAtMs = Math.max(nowMs, this.plannedAtMs + this.owner.intervalMs(this.failures));
     this.ticker.schedule(this);
   }
 }
