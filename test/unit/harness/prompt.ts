@@ -1,6 +1,7 @@
 // The prompt reader and the usage reader as one small module: what their tests call from Node.
 import "../../../assembly/abi/abort";
 import { PROMPT_BYTES, promptBegin, promptFeed } from "../../../assembly/prompt/record";
+import { USAGE_BYTES, usageBegin, usageFeed } from "../../../assembly/prompt/usage";
 import { CHAIN_BYTES, chainKey, chainRelease, chainReset } from "../../../assembly/prefix/chain";
 
 export {
@@ -38,10 +39,22 @@ export {
   promptVideos,
 } from "../../../assembly/prompt/record";
 
+export {
+  usageBegin,
+  usageCachedTokens,
+  usageCompletionTokens,
+  usageEnd,
+  usageFound,
+  usageHasCachedTokens,
+  usagePromptTokens,
+  usageSawData,
+} from "../../../assembly/prompt/usage";
+
 const INPUT_BYTES: u32 = 4194304;
 const input: usize = memory.data(4194304, 16);
 const record: usize = memory.data(1024, 16);
 const chain: usize = memory.data(128, 16);
+const usage: usize = memory.data(256, 16);
 
 export function inputPtr(): usize {
   return input;
@@ -75,6 +88,26 @@ export function feed(from: u32, len: u32, chunk: u32): u32 {
   return status;
 }
 
+export function usagePtr(): usize {
+  return usage;
+}
+export function usageBytes(): u32 {
+  return <u32>USAGE_BYTES;
+}
+
+/** Feeds the bytes [from, from + len) of the input to the usage reader, in chunks of `chunk` bytes. */
+export function usageFeedChunks(from: u32, len: u32, chunk: u32): void {
+  for (let at: u32 = 0; at < len; at += chunk) usageFeed(usage, input + from + at, min<u32>(chunk, len - at));
+}
+
+/** Reads the first `len` bytes of the input as an event stream `rounds` times. For benchmarks. */
+export function readUsageMany(len: u32, rounds: u32): void {
+  for (let i: u32 = 0; i < rounds; i++) {
+    usageBegin(usage, true);
+    usageFeed(usage, input, len);
+  }
+}
+
 /** The chain's key at `index` under the present ingredients. */
 export function keyAt(index: u32, root: u64): u64 {
   return chainKey(chain, index, root);
@@ -90,4 +123,4 @@ export function readMany(api: u32, len: u32, rounds: u32): u32 {
   return status;
 }
 
-if (PROMPT_BYTES > 1024 || CHAIN_BYTES > 128) unreachable();
+if (PROMPT_BYTES > 1024 || CHAIN_BYTES > 128 || USAGE_BYTES > 256) unreachable();
