@@ -1,4 +1,6 @@
 // The module's exports: what a Proxy-Wasm host calls. Each resets the inbox and hands over to filter/.
+// asconfig.json's "use" looks for abortModule among what is compiled.
+import "./abi/abort";
 import { ACTION_CONTINUE } from "./abi/constants";
 import { inboxAllocate, inboxReset } from "./abi/inbox";
 import {

@@ -75,5 +75,9 @@ export const GUEST_EXPORTS: Readonly<Record<string, string>> = {
   proxy_on_delete: "i→",
 };
 
-/** Without these the host refuses the module. */
-export const NEEDED_EXPORTS: readonly string[] = ["_initialize", "malloc", "proxy_abi_version_0_2_1"];
+/** Without one of each of these the host refuses the module. */
+export const NEEDED_EXPORTS: readonly (readonly string[])[] = [
+  ["_initialize"],
+  ["malloc", "proxy_on_memory_allocate"],
+  ["proxy_abi_version_0_2_1"],
+];

@@ -31,10 +31,10 @@ function importFaults({ imports }: Pick<WasmModule, "imports">): string[] {
 /** Exports that the host does not look up, has with another signature, or misses. */
 function exportFaults({ exports }: Pick<WasmModule, "exports">): string[] {
   const wrong = exports.filter(({ name, type }) => type !== "memory" && GUEST_EXPORTS[name] !== type);
-  const missing = NEEDED_EXPORTS.filter((needed) => !exports.some(({ name }) => name === needed));
+  const missing = NEEDED_EXPORTS.filter((anyOf) => !exports.some(({ name }) => anyOf.includes(name)));
   return [
     ...wrong.map(({ name, type }) => `${name} ${type}`),
-    ...missing.map((name) => `${name} is missing`),
+    ...missing.map((anyOf) => `${anyOf.join(" or ")} is missing`),
   ];
 }
 
