@@ -18,19 +18,22 @@ import {
   setRowF64,
 } from "../pool/rows";
 import { isSetAside } from "../pool/health";
+import { hasOneModel } from "../pool/snapshot";
 import { rowAddressLen, rowAddressPtr } from "../pool/labels";
 import { NO_POOL, poolBytesPerToken, poolHasSnapshot, poolName, poolNameBytes } from "../pool/table";
 import { chainKey, chainKeyCount, chainTextBytes, keyDepthBytes } from "../prefix/chain";
 import { mixPair } from "../prefix/hash";
 import { indexInsert, indexLookup, indexRemove, indexStored, matchedBytes, matchedKeys } from "../prefix/index";
+import { apiKeepsPrefix } from "../prompt/api";
 import {
   promptIngredientsHash,
+  promptLoraHash,
   promptModelBytes,
   promptModelHash,
   promptModelPtr,
 } from "../prompt/record";
 import { candidateCount, candidateRow, candidatesAdd, candidatesReset } from "../schedule/candidates";
-import { requestReset, requestSetHeader, requestSetModel, requestSetTokens } from "../schedule/request";
+import { requestReset, requestSetHeader, requestSetLora, requestSetModel, requestSetTokens } from "../schedule/request";
 import { resultRow } from "../schedule/pickers";
 import { schedule, schedulePlaced } from "../schedule/schedule";
 import {
@@ -63,6 +66,7 @@ import {
   F_PREFIX_STORED,
   F_REQUEST_RESERVED,
   F_TOKENS_RESERVED,
+  S_API,
   S_CONTENT_LENGTH,
   S_DECIDED,
   S_DESTINATIONS,
@@ -150,6 +154,7 @@ function pick(stream: usize, pool: u32, config: u32, now: f64, entropy: u64, sub
       model = promptModelHash(prompt);
       requestSetModel(model, promptModelPtr(prompt), promptModelBytes(prompt));
     }
+    requestSetLora(promptLoraHash(prompt));
   }
   if (!gatherCandidates(pool, model, now, subset, subsetBytes)) return NO_ENDPOINTS;
   measurePrompt(stream, pool, model);
@@ -223,7 +228,7 @@ function measurePrompt(stream: usize, pool: u32, model: u64): void {
   let isKnown = false;
   if (stream != 0 && hasFlag(stream, F_HAS_PROMPT)) {
     const chain = streamChain(stream);
-    const root = mixPair(model, promptIngredientsHash(streamPrompt(stream)));
+    const root = keyRoot(stream, pool, model);
     store<u64>(stream, root, S_KEY_ROOT);
     const keys = chainKeyCount(chain);
     const textBytes = expectedTextBytes(stream, chainTextBytes(chain));
@@ -241,6 +246,14 @@ function measurePrompt(stream: usize, pool: u32, model: u64): void {
     setRowF64(COLUMN_MATCHED_TOKENS, row, matched);
     setRowF64(COLUMN_UNCACHED_TOKENS, row, promptTokens - matched);
   }
+}
+
+// What the prompt's keys depend on beside its text. Where one model is served its name would only split them:
+// a long body may be decided before its name has come, a short one after.
+function keyRoot(stream: usize, pool: u32, model: u64): u64 {
+  const prompt = streamPrompt(stream);
+  const name = hasOneModel(pool) ? 0 : model;
+  return mixPair(mixPair(name, promptLoraHash(prompt)), promptIngredientsHash(prompt));
 }
 
 // A body of which only the start was read: its text is taken to go on as it began.
@@ -307,7 +320,9 @@ function commit(stream: usize, pool: u32, now: f64): void {
   store<u16>(stream, <u16>keys, S_KEYS_MATCHED);
   store<u32>(stream, row, S_PREFIX_ROW);
   if (keys == 0) setRowF64(COLUMN_COLD_USED_MS, row, now);
-  storePrefix(stream, pool, row, keys, uncached, keys == 0 ? JOURNAL_COLD : 0);
+  if (apiKeepsPrefix(load<u32>(stream, S_API))) {
+    storePrefix(stream, pool, row, keys, uncached, keys == 0 ? JOURNAL_COLD : 0);
+  }
   countUp(COUNT_PROMPT_TOKENS, promptTokens);
   countUp(COUNT_MATCHED_TOKENS, promptTokens - uncached);
   if (promptTokens > 0) meterHitPercent(pool, ((promptTokens - uncached) * 100) / promptTokens);

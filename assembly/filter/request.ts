@@ -21,7 +21,7 @@ import { PROMPT_HASHED_BYTES_MAX } from "../wire/limits";
 import { chainReset, chainTextBytes } from "../prefix/chain";
 import { NO_POOL, poolHasSnapshot } from "../pool/table";
 import { hasOneModel } from "../pool/snapshot";
-import { API_OTHER, apiOfPath } from "../prompt/api";
+import { API_OTHER, apiIsChecked, apiNeedsModel, apiOfPath } from "../prompt/api";
 import { promptBegin, promptEnd, promptFeed, promptHasModel, promptStream } from "../prompt/record";
 import { promptErrorBytes, promptErrorPtr } from "../prompt/errors";
 import {
@@ -78,8 +78,7 @@ import {
   S_ROOT,
   S_SEEN,
   S_STARTED,
-  hasFlag,
-  phaseOf,
+  clearFlag,
   setFlag,
   setPhase,
   streamAdd,
@@ -281,7 +280,7 @@ export function requestBody(stream: usize, config: u32, size: u32, endOfStream: 
     const status = promptFeed(prompt, valuePtr(), valueBytes());
     seen += valueBytes();
     inboxReset(mark);
-    if (status != 0) return refuseBody(stream);
+    if (status != 0) return badBody(stream, config);
     if (isPastBudget(stream, config, seen)) break;
   }
   store<u32>(stream, seen, S_SEEN);
@@ -293,7 +292,8 @@ export function requestBody(stream: usize, config: u32, size: u32, endOfStream: 
 export function finishBody(stream: usize, config: u32, isWhole: bool): u32 {
   const prompt = streamPrompt(stream);
   if (isWhole) {
-    if (promptEnd(prompt) != 0) return refuseBody(stream);
+    if (promptEnd(prompt) != 0) return badBody(stream, config);
+    if (!promptHasModel(prompt) && apiNeedsModel(load<u32>(stream, S_API))) return refuseModel(stream);
   } else {
     setFlag(stream, F_EARLY);
   }
@@ -310,9 +310,23 @@ function isPastBudget(stream: usize, config: u32, seen: u32): bool {
   return seen >= configModelWaitBytesMax(config);
 }
 
-function refuseBody(stream: usize): u32 {
+// A body that does not fit its API: refused, or, where llm-d forwards such bodies unread, left to the engine.
+function badBody(stream: usize, config: u32): u32 {
+  const api = load<u32>(stream, S_API);
+  if (!apiIsChecked(api)) {
+    clearFlag(stream, F_HAS_PROMPT);
+    return conclude(stream, config, false);
+  }
   setPhase(stream, PHASE_REPLIED);
   const prompt = streamPrompt(stream);
-  refuse(REFUSED_BAD_BODY, load<u32>(stream, S_API), promptErrorPtr(prompt), promptErrorBytes(prompt));
+  refuse(REFUSED_BAD_BODY, api, promptErrorPtr(prompt), promptErrorBytes(prompt));
+  return ACTION_PAUSE;
+}
+
+const T_NO_MODEL = ascii("model not found in request body");
+
+function refuseModel(stream: usize): u32 {
+  setPhase(stream, PHASE_REPLIED);
+  refuseText(REFUSED_BAD_BODY, load<u32>(stream, S_API), T_NO_MODEL);
   return ACTION_PAUSE;
 }

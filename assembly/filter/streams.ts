@@ -1,7 +1,7 @@
 // The streams of this worker: a fixed table of records, found by context id.
 import { STREAMS_MAX } from "../wire/limits";
 import { CHAIN_BYTES } from "../prefix/chain";
-import { PROMPT_BYTES } from "../prompt/record";
+import { PROMPT_BYTES } from "../prompt/layout";
 import { USAGE_BYTES } from "../prompt/usage";
 
 /** "No stream." */

@@ -6,6 +6,7 @@ import { readyEndpoints } from "../pool/snapshot";
 import { COLUMN_INFLIGHT_REQUESTS, COLUMN_INFLIGHT_TOKENS, rowF64 } from "../pool/rows";
 import { POOL_ENDPOINTS_MAX } from "../wire/limits";
 import { meterInflight, meterPool, meterTotals } from "./counters";
+import { configTickMs } from "../schema/settings";
 import { conclude } from "./request";
 import { answerStuck } from "./ingest";
 import { ROLE_INGEST, rootConfig, rootRole } from "./roots";
@@ -24,8 +25,6 @@ import {
 import { WAIT_MS, isProven, noteResumed } from "./watchdog";
 import { isWorkerVm, nowMs, publish, sync } from "./worker";
 
-/** Tick period of a VM with streams: failures and prefixes of the other workers are known this soon. */
-export const TICK_ACTIVE_MS: u32 = 5;
 /** Tick period of a VM without: a decision reads the others' cells itself when they are older than SYNC_MS. */
 export const TICK_IDLE_MS: u32 = 100;
 /** Time without streams after which the tick slows down. */
@@ -47,7 +46,7 @@ export function tick(context: u32, root: u32): void {
   watch(context, root, now);
   if (!isWorkerVm()) return;
   if (streamCount() > 0) busyAtMs = now;
-  setPeriod(root, now - busyAtMs > IDLE_AFTER_MS ? TICK_IDLE_MS : TICK_ACTIVE_MS);
+  setPeriod(root, now - busyAtMs > IDLE_AFTER_MS);
   if (now - workedMs < DONE_MS && now >= workedMs) return;
   workedMs = now;
   sync(now);
@@ -65,13 +64,16 @@ export function tickReset(root: u32): void {
 
 /** A stream of this root began: ticks come fast until there has been none for a while. */
 export function tickFaster(root: u32): void {
-  setPeriod(root, TICK_ACTIVE_MS);
+  setPeriod(root, false);
 }
 
-// An ingest root has nothing to hurry for.
-function setPeriod(root: u32, ms: u32): void {
+// While there are streams, failures and prefixes of the other workers are known within one `tickMs` of the
+// configuration. An ingest root has nothing to hurry for.
+function setPeriod(root: u32, isIdle: bool): void {
+  if (rootRole(root) == ROLE_INGEST) return;
   const at = periods + (<usize>root << 2);
-  if (load<u32>(at) == ms || rootRole(root) == ROLE_INGEST) return;
+  const ms = isIdle ? TICK_IDLE_MS : configTickMs(rootConfig(root));
+  if (load<u32>(at) == ms) return;
   store<u32>(at, ms);
   setTickMs(ms);
 }

@@ -85,6 +85,10 @@ export function setUnknownMean(mean: bool): void {
   unknownMean = mean;
 }
 
+export function isUnknownMean(): bool {
+  return unknownMean;
+}
+
 /** What a load column counts for a candidate that has not published it. */
 export function unknownLoad(column: u32): f64 {
   if (!unknownMean) return 0;

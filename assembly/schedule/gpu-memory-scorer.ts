@@ -1,6 +1,6 @@
 // gpu-memory-scorer (ours): endpoints with more free GPU framebuffer score higher.
 //
-//   score = 1 − framebuffer in use;  never published → 0.5, as in gpu-utilization-scorer
+//   score = 1 − framebuffer in use;  never published: as in gpu-utilization-scorer
 //
 // vLLM takes its share of the framebuffer at start-up and keeps it, so this tells engines of different
 // footprint apart and shows other tenants of a shared GPU; KV pressure is kv-cache-utilization-scorer's

@@ -1,21 +1,27 @@
-// The plan where the configuration names none: llm-d's default, plus what our own reservations know.
+// The plan where the configuration names none: llm-d's default, plus what only we know of every endpoint.
 //
-//   queue-scorer 2 · kv-cache-utilization-scorer 2 · prefix-cache-scorer 3     (llm-d's default)
-//   + active-request-scorer 2 · token-load-scorer 3, threshold 65,536 tokens   (ours) · max-score-picker
+//   queue-scorer 2 · kv-cache-utilization-scorer 2 · prefix-cache-scorer 3      (llm-d's default)
+//   + active-request-scorer 2 · token-load-scorer 6, threshold 65,536 tokens    (our own reservations)
+//   + gpu-utilization-scorer 0.5 · gpu-memory-scorer 0.5                        (DCGM, where there is one)
+//   max-score-picker, unknown load counts as the mean of the others
 //
 // Queue and KV use are as old as the last scrape: between two scrapes they send every request to the same
 // "idle" endpoint (gateway-api-inference-extension#1700). Requests and uncached tokens in flight are counted by
-// ourselves at the moment of each decision, so the two added scorers see the request placed a millisecond
-// ago. The token scorer also prices a miss: a prompt's uncached tokens count at the endpoint that would
-// compute them, in the same unit as the work that waits there. 65,536 tokens are about four seconds of
-// prefill on one accelerator (llm-d's own prefix-cache-affinity-filter assumes 15,928 tokens/s): the range in
-// which a choice matters; llm-d's 4,194,304 would hide all of it in the third decimal.
-// The two together weigh more than the prefix score, so a hot prefix spills over instead of queueing.
-// An endpoint whose load is unknown counts as averagely loaded, never as idle.
+// ourselves at the moment of each decision, on all workers, so the two scorers added see the request that was
+// placed a millisecond ago. They weigh more than everything scraped.
+// token-load-scorer also prices a miss: a prompt's uncached tokens count at the endpoint that would compute
+// them, in the unit of the work that waits there. 65,536 tokens are about four seconds of prefill on one
+// accelerator (llm-d's prefix-cache-affinity-filter assumes 15,928 tokens/s): the range in which a choice
+// matters; llm-d's 4,194,304 would hide all of it in the third decimal. With weight 6 a full prefix hit (3)
+// is given up for about two seconds of work less, so a hot prefix spills over instead of queueing.
+// GPU figures are the oldest and say least of an engine that is busy anyway: they break ties, and move load
+// away from a GPU that somebody else uses too.
 import { INSTANCE_AT_A, INSTANCE_AT_B, planAddScorer, planReset, planSetUnknownMean } from "../schedule/plan";
 import { IDLE_THRESHOLD_DEFAULT, MAX_BUSY_SCORE_DEFAULT } from "../schedule/active-request-scorer";
 import {
   PLUGIN_ACTIVE_REQUEST_SCORER,
+  PLUGIN_GPU_MEMORY_SCORER,
+  PLUGIN_GPU_UTILIZATION_SCORER,
   PLUGIN_KV_CACHE_UTILIZATION_SCORER,
   PLUGIN_MAX_SCORE_PICKER,
   PLUGIN_PREFIX_CACHE_SCORER,
@@ -33,7 +39,8 @@ const QUEUE_WEIGHT: f64 = 2;
 const KV_WEIGHT: f64 = 2;
 const PREFIX_WEIGHT: f64 = 3;
 const ACTIVE_REQUEST_WEIGHT: f64 = 2;
-const TOKEN_LOAD_WEIGHT: f64 = 3;
+const TOKEN_LOAD_WEIGHT: f64 = 6;
+const GPU_WEIGHT: f64 = 0.5;
 const TOKEN_LOAD_THRESHOLD_TOKENS: f64 = 65536;
 
 /** Compiles the default plan into the slot. */
@@ -55,4 +62,6 @@ export function defaultPlan(slot: usize): void {
   const tokens = slotInstance(slot, PLUGIN_TOKEN_LOAD_SCORER);
   store<f64>(tokens, TOKEN_LOAD_THRESHOLD_TOKENS, INSTANCE_AT_A);
   planAddScorer(plan, tokens, TOKEN_LOAD_WEIGHT);
+  planAddScorer(plan, slotInstance(slot, PLUGIN_GPU_UTILIZATION_SCORER), GPU_WEIGHT);
+  planAddScorer(plan, slotInstance(slot, PLUGIN_GPU_MEMORY_SCORER), GPU_WEIGHT);
 }
