@@ -39,10 +39,10 @@ export async function runLoad(
     connect: { timeout: 5000 },
   });
   const startMs = performance.now();
+  const running: Promise<RequestResult>[] = [];
   let inFlight = 0;
   let done = 0;
-  const results = plan.map(async (request) => {
-    await sleepUntil(startMs + request.atMs, options.signal);
+  const send = async (request: PlannedRequest): Promise<RequestResult> => {
     inFlight++;
     const result =
       inFlight > IN_FLIGHT_MAX
@@ -51,29 +51,39 @@ export async function runLoad(
     inFlight--;
     options.onResult?.(result, ++done);
     return result;
-  });
+  };
+  const { promise: aborted, release } = abortion(options.signal);
+  let timer: NodeJS.Timeout | undefined;
+  const sleepUntil = async (atMs: number): Promise<void> => {
+    const delayMs = atMs - performance.now();
+    if (delayMs > 0) await new Promise((resolve) => (timer = setTimeout(resolve, delayMs)));
+  };
   try {
-    return await Promise.all(results);
+    for (const request of plan) {
+      await Promise.race([sleepUntil(startMs + request.atMs), aborted]);
+      running.push(send(request));
+    }
+    return await Promise.race([Promise.all(running), aborted]);
   } finally {
+    release();
+    clearTimeout(timer);
+    // Ends what is still in flight after an abort: those measurements settle as failures, unheard.
     await agent.destroy();
   }
 }
 
-async function sleepUntil(atMs: number, signal: AbortSignal | undefined): Promise<void> {
-  signal?.throwIfAborted();
-  const delayMs = atMs - performance.now();
-  if (delayMs <= 0) return;
-  await new Promise<void>((resolve, reject) => {
-    const timer = setTimeout(() => {
-      signal?.removeEventListener("abort", abort);
-      resolve();
-    }, delayMs);
-    const abort = (): void => {
-      clearTimeout(timer);
-      reject(signal!.reason as Error);
-    };
-    signal?.addEventListener("abort", abort, { once: true });
+/** A promise that rejects when the signal fires; `release` forgets about it. */
+function abortion(signal: AbortSignal | undefined): { promise: Promise<never>; release: () => void } {
+  let release = (): void => undefined;
+  const promise = new Promise<never>((_, reject) => {
+    if (signal === undefined) return;
+    const abort = (): void => reject(signal.reason as Error);
+    signal.addEventListener("abort", abort);
+    release = () => signal.removeEventListener("abort", abort);
+    if (signal.aborted) abort();
   });
+  promise.catch(() => undefined);
+  return { promise, release };
 }
 
 interface StreamChunk {
@@ -135,7 +145,6 @@ class Measurement {
       headers: { "content-type": "application/json", accept: "text/event-stream" },
       body: this.request.body,
       reset: options.freshConnections ?? false,
-      signal: options.signal ?? null,
     });
     this.status = response.statusCode;
     const servedBy = response.headers["x-served-by"];

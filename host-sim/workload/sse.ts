@@ -17,6 +17,7 @@ export class EventParser {
   private readonly decoder = new TextDecoder();
   private pending = "";
   private data: string[] = [];
+  private dataChars = 0;
 
   /** @param onData called with the data of each complete event, its lines joined by newlines. */
   constructor(onData: (data: string) => void) {
@@ -35,15 +36,17 @@ export class EventParser {
       this.takeLine(line);
     }
     this.pending = this.pending.slice(start);
-    if (this.pending.length > EVENT_CHARS_MAX) throw new EventTooLongError();
+    if (this.pending.length + this.dataChars > EVENT_CHARS_MAX) throw new EventTooLongError();
   }
 
   private takeLine(line: string): void {
     if (line === "") {
       if (this.data.length > 0) this.onData(this.data.join("\n"));
       this.data = [];
+      this.dataChars = 0;
     } else if (line.startsWith("data:")) {
       this.data.push(line.slice(line[5] === " " ? 6 : 5));
+      this.dataChars += line.length;
     }
   }
 }

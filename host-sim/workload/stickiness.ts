@@ -42,11 +42,13 @@ export function measureStickiness(
   results: readonly RequestResult[],
 ): StickinessReport {
   const lastReplica = new Map<string, string>();
+  const replicas = new Set<string>();
   let laterTurns = 0;
   let stayed = 0;
   for (const { index, session } of plan) {
     const result = results[index]!;
     if (result.failure !== null) continue;
+    replicas.add(result.servedBy);
     const before = lastReplica.get(session);
     if (before !== undefined) {
       laterTurns++;
@@ -57,7 +59,7 @@ export function measureStickiness(
   return {
     laterTurns,
     stayedShare: laterTurns === 0 ? Number.NaN : stayed / laterTurns,
-    replicas: new Set(lastReplica.values()).size,
+    replicas: replicas.size,
     failures: results.filter(({ failure }) => failure !== null).length,
     results,
   };

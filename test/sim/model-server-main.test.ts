@@ -1,0 +1,84 @@
+// The model server's program: prints its addresses, serves, and ends when told.
+import { spawn } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+
+let folder = "";
+let program = "";
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "epp-model-server-"));
+  program = join(folder, "model-server.mjs");
+  await build({
+    entryPoints: [fileURLToPath(new URL("../../host-sim/model-server/main.ts", import.meta.url))],
+    outfile: program,
+    bundle: true,
+    platform: "node",
+    format: "esm",
+    banner: {
+      js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);',
+    },
+  });
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+interface Outcome {
+  readonly code: number | null;
+  readonly stderr: string;
+}
+
+function run(args: readonly string[]): {
+  firstLine: Promise<string>;
+  ended: Promise<Outcome>;
+  stop: () => void;
+} {
+  const child = spawn(process.execPath, [program, ...args], { stdio: ["ignore", "pipe", "pipe"] });
+  let stderr = "";
+  child.stderr.on("data", (data: Buffer) => (stderr += data.toString()));
+  const firstLine = new Promise<string>((resolve) =>
+    child.stdout.once("data", (data: Buffer) => resolve(data.toString())),
+  );
+  const ended = new Promise<Outcome>((resolve) => child.once("exit", (code) => resolve({ code, stderr })));
+  return { firstLine, ended, stop: () => child.kill("SIGTERM") };
+}
+
+describe("model-server", () => {
+  it("hosts several replicas with a control port and ends at SIGTERM", async () => {
+    const { firstLine, ended, stop } = run([
+      "--replicas",
+      "2",
+      "--model",
+      "m",
+      "--lora",
+      "a",
+      "b",
+      "--max-model-len",
+      "512",
+    ]);
+    const { addresses, admin } = JSON.parse(await firstLine);
+    expect(addresses).toHaveLength(2);
+    for (const address of addresses) {
+      const { data } = (await (await fetch(`http://${address}/v1/models`)).json()) as {
+        data: { id: string }[];
+      };
+      expect(data.map(({ id }) => id)).toEqual(["m", "a", "b"]);
+    }
+    expect((await fetch(`http://${admin}/replicas`)).status).toBe(200);
+    stop();
+    expect((await ended).code).toBe(0);
+  });
+
+  it.each([
+    [["--replicas", "0"], "--replicas is 0, expected 1 to 64"],
+    [["--port", "x"], "expected a whole number ≥ 0"],
+    [["--nonsense"], "unknown option"],
+  ])("refuses %j", async (args, message) => {
+    const { code, stderr } = await run(args).ended;
+    expect(code).toBe(1);
+    expect(stderr).toContain(message);
+  });
+});
