@@ -1,6 +1,7 @@
 // Starts one Envoy as a child process, waits until it serves, and ends it with everything it left on disk.
 import { spawn, type ChildProcess } from "node:child_process";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -150,10 +151,20 @@ async function inferencePort(adminUrl: string): Promise<number> {
   return statuses.find(({ name }) => name === "inference")!.local_address.socket_address!.port_value;
 }
 
-const running = new Set<ChildProcess>();
-process.on("exit", () => {
-  for (const child of running) child.kill("SIGKILL");
-});
+/**
+ * Ends Envoy and removes its folder when this process is gone, however it went (SIGKILL included): then the pipe that
+ * the guard reads from closes. It has a process group of its own, so that Ctrl-C does not end it first.
+ */
+function startGuard(pid: number, folder: string): ChildProcess {
+  const script = 'read -r _; kill -9 "$1"; rm -rf "$2"';
+  const guard = spawn("/bin/sh", ["-c", script, "guard", String(pid), folder], {
+    stdio: ["pipe", "ignore", "ignore"],
+    detached: true,
+  });
+  guard.unref();
+  (guard.stdin as Socket).unref();
+  return guard;
+}
 
 class EnvoyProcess {
   log = "";
@@ -166,11 +177,11 @@ class EnvoyProcess {
     private readonly folder: string,
     onLog?: (text: string) => void,
   ) {
-    running.add(child);
+    const guard = child.pid === undefined ? undefined : startGuard(child.pid, folder);
     this.exited = new Promise((settle) => {
       const end = (code: number | null): void => {
         this.ended = true;
-        running.delete(child);
+        guard?.kill("SIGKILL");
         settle(code);
       };
       child.once("exit", end);

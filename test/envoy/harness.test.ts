@@ -1,14 +1,26 @@
 // The harness itself, on an Envoy without the filter: what the behaviour tests rely on when something goes wrong.
-import { connect } from "node:net";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync } from "node:fs";
+import { connect } from "node:net";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { EnvoyExitedError, ROOT, startEnvoy } from "../../cli/envoy.ts";
+import { bundle } from "../../scripts/build.mjs";
 import { ENVOY_NEWEST, venvEnvoy } from "../../scripts/find-envoy.mjs";
 import { open, PROTOCOLS, ReplyCutError, send } from "./clients.ts";
 import { ENVOY_VERSIONS, startGateway, until, withEnvoy } from "./harness.ts";
 import { after, answer, echo, held, refusingAddress, reset, silent, stream } from "./upstream.ts";
 
 const PLAIN = { policy: "round_robin" } as const;
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
 
 describe.each(ENVOY_VERSIONS)("the harness on Envoy %s", (version) => {
   it.each(PROTOCOLS)("passes a request and its body through over %s", async (protocol) => {
@@ -114,6 +126,21 @@ describe.each(ENVOY_VERSIONS)("the harness on Envoy %s", (version) => {
 });
 
 describe("starting Envoy", () => {
+  it("leaves no process and no folder behind when the starting process is killed", async () => {
+    const envoyPath = (await venvEnvoy(ROOT, ENVOY_NEWEST))!;
+    await bundle(await import("esbuild"), "test/envoy/start-envoy.ts", "build/test-start-envoy.mjs");
+    const starter = spawn(process.execPath, [join(ROOT, "build/test-start-envoy.mjs"), envoyPath], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    const [line] = (await once(starter.stdout.setEncoding("utf8"), "data")) as [string];
+    const { pid, folder } = JSON.parse(line) as { pid: number; folder: string };
+    expect(process.kill(pid, 0)).toBe(true);
+    expect(existsSync(folder)).toBe(true);
+    starter.kill("SIGKILL");
+    await until("the end of Envoy", () => !isAlive(pid));
+    await until("the end of its folder", () => !existsSync(folder));
+  });
+
   it("says what Envoy said when the configuration is refused", async () => {
     const envoyPath = (await venvEnvoy(ROOT, ENVOY_NEWEST))!;
     const start = startEnvoy({
