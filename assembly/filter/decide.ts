@@ -21,11 +21,13 @@ import { isSetAside } from "../pool/health";
 import { hasOneModel } from "../pool/snapshot";
 import { rowAddressLen, rowAddressPtr } from "../pool/labels";
 import { NO_POOL, poolBytesPerToken, poolHasSnapshot, poolName, poolNameBytes } from "../pool/table";
-import { chainKey, chainKeyCount, chainTextBytes, keyDepthBytes } from "../prefix/chain";
+import { chainDepthBytes, chainKey, chainKeyCount, chainSetHead, chainTextBytes } from "../prefix/chain";
 import { mixPair } from "../prefix/hash";
 import { indexInsert, indexLookup, indexRemove, indexStored, matchedBytes, matchedKeys } from "../prefix/index";
 import { apiKeepsPrefix } from "../prompt/api";
 import {
+  promptExtraBytes,
+  promptHeadBytes,
   promptIngredientsHash,
   promptLoraHash,
   promptModelBytes,
@@ -230,11 +232,13 @@ function measurePrompt(stream: usize, pool: u32, model: u64): void {
     const chain = streamChain(stream);
     const root = keyRoot(stream, pool, model);
     store<u64>(stream, root, S_KEY_ROOT);
+    const prompt = streamPrompt(stream);
+    chainSetHead(chain, promptHeadBytes(prompt));
     const keys = chainKeyCount(chain);
-    const textBytes = expectedTextBytes(stream, chainTextBytes(chain));
+    const textBytes = expectedTextBytes(stream, chainTextBytes(chain) + promptExtraBytes(prompt));
     store<u32>(stream, <u32>Math.min(textBytes, 4294967295), S_TEXT_BYTES);
     promptTokens = textBytes / perToken;
-    matchable = keys == 0 ? 0 : <f64>keyDepthBytes(keys - 1) / perToken;
+    matchable = keys == 0 ? 0 : <f64>chainDepthBytes(chain, keys - 1) / perToken;
     indexLookup(chain, root, pool, candidateCount());
     isKnown = true;
   }
@@ -242,7 +246,7 @@ function measurePrompt(stream: usize, pool: u32, model: u64): void {
   requestSetTokens(promptTokens, matchable, promptTokens);
   for (let i: u32 = 0; i < candidateCount(); i++) {
     const row = candidateRow(i);
-    const matched = isKnown ? <f64>matchedBytes(row % POOL_ENDPOINTS_MAX) / perToken : 0;
+    const matched = isKnown ? <f64>matchedBytes(streamChain(stream), row % POOL_ENDPOINTS_MAX) / perToken : 0;
     setRowF64(COLUMN_MATCHED_TOKENS, row, matched);
     setRowF64(COLUMN_UNCACHED_TOKENS, row, promptTokens - matched);
   }
@@ -310,7 +314,7 @@ function commit(stream: usize, pool: u32, now: f64): void {
   const row = destinationRow(stream, 0);
   const promptTokens = load<u32>(stream, S_PROMPT_TOKENS);
   const hasPrompt = hasFlag(stream, F_HAS_PROMPT);
-  const matched = hasPrompt ? <u32>(<f64>matchedBytes(row % POOL_ENDPOINTS_MAX) / poolBytesPerToken(pool)) : 0;
+  const matched = hasPrompt ? <u32>(<f64>matchedBytes(streamChain(stream), row % POOL_ENDPOINTS_MAX) / poolBytesPerToken(pool)) : 0;
   const uncached = promptTokens > matched ? promptTokens - matched : 0;
   store<u32>(stream, uncached, S_UNCACHED);
   reserve(row, uncached);

@@ -4,7 +4,9 @@
 // 32 depths an octave (every 128 bytes to 8 KiB, every 256 to 16 KiB …), so a match is known to within
 // 1/32 of its depth and 512 KiB need 288 keys. The rest of the last block has no key: engines cache
 // whole blocks only. Ingredients outside the text (model, LoRA, cache_salt, tools) are mixed into the
-// keys when they are used, by chainKey's `root`, so that their place in the body does not matter.
+// keys when they are used, by chainKey's `root`, so that their place in the body does not matter. Those of
+// them that are prompt text themselves, tools and a system text apart from the messages, come first in the
+// engine's prompt: they are the chain's head and have one key of their own, the shallowest.
 import { PROMPT_HASHED_BYTES_MAX } from "../wire/limits";
 import { PRIME_1, PRIME_2, PRIME_3, PRIME_4, PRIME_5, mixPair, mixWord } from "./hash";
 
@@ -14,8 +16,10 @@ export const BLOCK_BYTES: u32 = 64;
 const FINE_BLOCKS: u32 = 64;
 /** Keys per doubling of the depth beyond that. */
 const KEYS_PER_OCTAVE: u32 = 32;
-/** Most keys of one chain: 64 + 32 × log2(512 KiB / 4 KiB). */
-export const CHAIN_KEYS_MAX: u32 = 288;
+/** Most keys of the text: 64 + 32 × log2(512 KiB / 4 KiB). */
+const TEXT_KEYS_MAX: u32 = 288;
+/** Most keys of one chain, its head included. */
+export const CHAIN_KEYS_MAX: u32 = 289;
 const BLOCKS_MAX: u32 = PROMPT_HASHED_BYTES_MAX / 64;
 
 // Keys live in pages from one pooled arena: short prompts, the most, take one page of 256 bytes.
@@ -26,7 +30,8 @@ export const CHAIN_PAGES: u32 = 16384;
 
 //   ┌ chain, 112 bytes ─────────────────────────────────────────────────────┐
 //   │ 0 u64 running hash   8 u32 text bytes   12 u32 blocks   16 u32 keys   │
-//   │ 20 u16 partial bytes   22 u8 cut   24 u16 pages[9]   48 u8 partial[64]│
+//   │ 20 u16 partial bytes   22 u8 cut   24 u16 pages[9]   44 u32 head bytes │
+//   │ 48 u8 partial[64]                                                     │
 //   └───────────────────────────────────────────────────────────────────────┘
 const AT_HASH: usize = 0;
 const AT_TEXT_BYTES: usize = 8;
@@ -35,6 +40,7 @@ const AT_KEYS: usize = 16;
 const AT_PARTIAL_BYTES: usize = 20;
 const AT_CUT: usize = 22;
 const AT_PAGES: usize = 24;
+const AT_HEAD_BYTES: usize = 44;
 const AT_PARTIAL: usize = 48;
 /** Bytes of a chain record; the caller owns it, 8-byte aligned. */
 export const CHAIN_BYTES: usize = 112;
@@ -62,6 +68,7 @@ export function chainReset(chain: usize): void {
   store<u32>(chain, 0, AT_BLOCKS);
   store<u32>(chain, 0, AT_KEYS);
   store<u32>(chain, 0, AT_PARTIAL_BYTES);
+  store<u32>(chain, 0, AT_HEAD_BYTES);
 }
 
 /** Returns the chain's pages to the arena and empties it. Calling it twice is harmless. */
@@ -120,19 +127,40 @@ export function chainTextBytes(chain: usize): u32 {
   return load<u32>(chain, AT_TEXT_BYTES);
 }
 
+/** Prompt text that stands before the chain's: `bytes` bytes, whose hash is part of the root. Before the keys are used. */
+export function chainSetHead(chain: usize, bytes: u32): void {
+  store<u32>(chain, bytes, AT_HEAD_BYTES);
+}
+
+// A head shorter than a block has no key, as no engine would keep it.
+function hasHead(chain: usize): bool {
+  return load<u32>(chain, AT_HEAD_BYTES) >= BLOCK_BYTES;
+}
+
 /** Number of keys, 0…CHAIN_KEYS_MAX, the shallowest first. */
 export function chainKeyCount(chain: usize): u32 {
-  return load<u32>(chain, AT_KEYS);
+  return load<u32>(chain, AT_KEYS) + (hasHead(chain) ? 1 : 0);
 }
 
 /** The key at `index` < chainKeyCount, under `root`: the hash of model, LoRA, salt and tools. */
 export function chainKey(chain: usize, index: u32, root: u64): u64 {
+  if (hasHead(chain)) {
+    if (index == 0) return mixPair(PRIME_1, root);
+    index--;
+  }
   const page = <usize>load<u16>(chain + AT_PAGES + ((<usize>index >> 5) << 1));
   const key = mixPair(load<u64>(pages + (page << 8) + ((<usize>index & 31) << 3)), root);
   return key == 0 ? PRIME_3 : key;
 }
 
-/** Depth in bytes of hashed text that the key at `index` stands for. */
+/** Prompt bytes, head included, that the key at `index` stands for. */
+export function chainDepthBytes(chain: usize, index: u32): u32 {
+  const head = load<u32>(chain, AT_HEAD_BYTES);
+  if (!hasHead(chain)) return head + keyDepthBytes(index);
+  return index == 0 ? head : head + keyDepthBytes(index - 1);
+}
+
+/** Depth in bytes of hashed text that the text's key at `index` stands for. */
 export function keyDepthBytes(index: u32): u32 {
   if (index < FINE_BLOCKS) return (index + 1) * BLOCK_BYTES;
   const octave = (index - FINE_BLOCKS) / KEYS_PER_OCTAVE;
@@ -155,7 +183,7 @@ function addBlock(chain: usize, block: usize): void {
 function addKey(chain: usize, hash: u64): void {
   if (load<u8>(chain, AT_CUT)) return;
   const index = load<u32>(chain, AT_KEYS);
-  if (index >= CHAIN_KEYS_MAX) return;
+  if (index >= TEXT_KEYS_MAX) return;
   const slot = chain + AT_PAGES + ((<usize>index >> 5) << 1);
   if ((index & (PAGE_KEYS - 1)) == 0) {
     let page: u32;

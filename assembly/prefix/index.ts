@@ -9,7 +9,7 @@
 // spared, then the next goes whatever it is). Pure: no host calls, no clock but the rows' own.
 import { INDEX_ENTRIES_MAX, POOL_ENDPOINTS_MAX, ROWS_MAX } from "../wire/limits";
 import { COLUMN_GENERATION, COLUMN_KV_CAPACITY_TOKENS, rowF64, rowU32 } from "../pool/rows";
-import { CHAIN_KEYS_MAX, chainKey, chainKeyCount, keyDepthBytes } from "./chain";
+import { CHAIN_KEYS_MAX, chainDepthBytes, chainKey, chainKeyCount } from "./chain";
 
 /** Tokens a row is taken to hold while its KV capacity is unknown: llm-d's 31,250 entries of 16 tokens. */
 export const CAPACITY_TOKENS_DEFAULT: u32 = 500000;
@@ -223,10 +223,10 @@ export function matchedKeys(slot: u32): u32 {
   return <u32>load<u16>(depths + (<usize>slot << 1));
 }
 
-/** Bytes of prompt text that `slot`'s endpoint holds, by the last lookup. */
-export function matchedBytes(slot: u32): u32 {
+/** Bytes of the looked-up chain's prompt that `slot`'s endpoint holds. */
+export function matchedBytes(chain: usize, slot: u32): u32 {
   const keys = matchedKeys(slot);
-  return keys == 0 ? 0 : keyDepthBytes(keys - 1);
+  return keys == 0 ? 0 : chainDepthBytes(chain, keys - 1);
 }
 
 /**

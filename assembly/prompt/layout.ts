@@ -54,11 +54,13 @@ export const AT_WORD: usize = 568;
 export const AT_BAD: usize = 616;
 export const AT_MODEL: usize = 640;
 export const AT_KEY_HASH: usize = 896;
+/** u32: bytes of prompt text before the messages: tools, system text. */
+export const AT_HEAD: usize = 904;
 
 /** Bytes of a model's name that are kept; a longer name is cut, and then no endpoint serves it. */
 export const MODEL_BYTES_MAX: u32 = 256;
 /** Bytes of a prompt record. */
-export const PROMPT_BYTES: usize = 904;
+export const PROMPT_BYTES: usize = 912;
 /** Longest name of a field or value that is told apart; no name that matters is longer. */
 export const WORD_BYTES_MAX: u32 = 48;
 /** Content blocks inside content blocks that are read as text; deeper ones are hashed whole. */

@@ -15,6 +15,7 @@ import {
   AT_CHAIN,
   AT_ERROR,
   AT_EXTRA,
+  AT_HEAD,
   AT_IMAGES,
   AT_INGREDIENTS,
   AT_LORA,
@@ -182,6 +183,11 @@ export function promptTokenIds(record: usize): u32 {
 /** Bytes of prompt text outside the chain: tools, system text, tool calls, reasoning. */
 export function promptExtraBytes(record: usize): u32 {
   return load<u32>(record, AT_EXTRA);
+}
+
+/** Those of them that stand before the messages in the engine's prompt: tools, functions, documents, system text. */
+export function promptHeadBytes(record: usize): u32 {
+  return load<u32>(record, AT_HEAD);
 }
 
 /** What promptFeed or promptEnd last returned. */

@@ -32,6 +32,7 @@ import {
   AT_CHAIN,
   AT_EXTRA,
   AT_FIELD,
+  AT_HEAD,
   AT_IMAGES,
   AT_ITEMS,
   AT_KEY_HASH,
@@ -125,7 +126,10 @@ function modelPiece(record: usize, ptr: usize, len: u32): void {
 }
 
 function ingredientString(record: usize, index: u32, ptr: usize, len: u32, isLast: bool): void {
-  if (isPromptText(index)) countExtra(record, len);
+  if (isPromptText(index)) {
+    countExtra(record, len);
+    store<u32>(record, load<u32>(record, AT_HEAD) + len, AT_HEAD);
+  }
   // tool_choice "auto" is what the engine does without it.
   const isChoice = index == <u32>INGREDIENT_TOOL_CHOICE;
   if (!isLast) {

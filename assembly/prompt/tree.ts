@@ -17,6 +17,7 @@ import { INGREDIENT_FUNCTIONS, INGREDIENT_TOOLS, isCacheHint } from "./fields";
 import { JSON_ARRAY, JSON_OBJECT, deliver } from "./ingredients";
 import {
   AT_EXTRA,
+  AT_HEAD,
   AT_TOOLS,
   AT_TREE,
   AT_TREE_EVENTS,
@@ -24,6 +25,7 @@ import {
   AT_TREE_SKIP,
   AT_TREE_TARGET,
   FLAG_COUNT_TEXT,
+  INGREDIENTS_MAX,
   FLAG_SKIP_NEXT,
   clearFlag,
   countOne,
@@ -127,7 +129,11 @@ function fold(record: usize, event: u32, value: u64): void {
 }
 
 function countText(record: usize, bytes: u32): void {
-  if (hasFlag(record, FLAG_COUNT_TEXT)) store<u32>(record, load<u32>(record, AT_EXTRA) + bytes, AT_EXTRA);
+  if (!hasFlag(record, FLAG_COUNT_TEXT)) return;
+  store<u32>(record, load<u32>(record, AT_EXTRA) + bytes, AT_EXTRA);
+  if (load<u32>(record, AT_TREE_TARGET) < INGREDIENTS_MAX) {
+    store<u32>(record, load<u32>(record, AT_HEAD) + bytes, AT_HEAD);
+  }
 }
 
 function countTool(record: usize): void {

@@ -127,6 +127,23 @@ describe("prefix chain", () => {
     expect(h.chainTextBytes(other)).toBe(640);
   });
 
+  it("gives the text that stands before the messages one key of its own, the shallowest", () => {
+    const h = fresh();
+    const chain = chainOf(h, utf8("x".repeat(200)));
+    const plain = keysOf(h, chain, 1n);
+    h.chainSetHead(chain, 63);
+    expect(keysOf(h, chain, 1n)).toEqual(plain);
+    expect(h.chainDepthBytes(chain, 0)).toBe(63 + 64);
+    h.chainSetHead(chain, 5000);
+    const headed = keysOf(h, chain, 1n);
+    expect(headed.slice(1)).toEqual(plain);
+    expect(headed[0]).not.toBe(keysOf(h, chain, 2n)[0]);
+    expect([0, 1, 3].map((i) => h.chainDepthBytes(chain, i))).toEqual([5000, 5064, 5192]);
+    h.chainRelease(chain);
+    expect(h.chainKeyCount(chain)).toBe(0);
+    expect(h.chainPagesInUse()).toBe(0);
+  });
+
   it("cuts a chain when the key arena is full, counts it, and gives every page back", () => {
     const h = fresh();
     const text = new Uint8Array(524288);
@@ -165,7 +182,7 @@ describe("prefix index", () => {
     insert(h, chain, 2, 1);
     expect(h.indexLookup(chain, 1n, 0, 8)).toBe(3);
     expect([0, 1, 2, 3].map((slot) => h.matchedKeys(slot))).toEqual([64, 10, 1, 0]);
-    expect(h.matchedBytes(1)).toBe(640);
+    expect(h.matchedBytes(chain, 1)).toBe(640);
     expect(h.indexLookup(chain, 2n, 0, 8)).toBe(0);
     expect(h.indexLookup(chain, 1n, 1, 8)).toBe(0);
   });

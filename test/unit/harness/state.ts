@@ -3,11 +3,13 @@ import "../../../assembly/abi/abort";
 export {
   CHAIN_BYTES,
   chainBoundary,
+  chainDepthBytes,
   chainKey,
   chainKeyCount,
   chainPagesInUse,
   chainRelease,
   chainReset,
+  chainSetHead,
   chainText,
   chainTextBytes,
   chainsCutTotal,
