@@ -1,4 +1,4 @@
-// context-length-aware: endpoints whose labelled context range fits the request; a scorer, and a filter if asked.
+// context-length-aware: endpoints whose labelled range fits the request; a scorer, and a filter if asked.
 //
 //   label "min-max", n = context tokens
 //   in range:  0.3 + 0.7 · (0.7 / (1 + (max − min) / 10000) + 0.3 · (max − n) / (max − min));  max = min → 1

@@ -2,7 +2,8 @@
 //
 //   score = 1 − KV usage
 //
-// Source: llm-d-router pkg/epp/framework/plugins/scheduling/scorer/kvcacheutilization @ ebab6879. No parameters.
+// Source: llm-d-router pkg/epp/framework/plugins/scheduling/scorer/kvcacheutilization @ ebab6879.
+// No parameters.
 import { COLUMN_KV_USAGE } from "../pool/rows";
 import { candidateCount, candidateF64, setScore, unknownLoad } from "./candidates";
 

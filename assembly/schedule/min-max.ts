@@ -1,4 +1,4 @@
-// The normalisation that queue-scorer and running-requests-size-scorer share: fewer is better, over the candidates.
+// The normalisation that queue-scorer and running-requests-size-scorer share: fewer is better.
 import { candidateCount, candidateF64, scoreAll, setScore, unknownLoad } from "./candidates";
 
 /**

@@ -5,8 +5,8 @@
 //   weighted-random-picker: A-Res sampling without replacement (Efraimidis and Spirakis 2006): by
 //     U^(1/total), here as ln(U) / total, which orders alike; totals ≤ 0 come last; none > 0 → random
 //
-// Source: llm-d-router pkg/epp/framework/plugins/scheduling/picker @ ebab6879. A further picker is a number in
-// plugin-types.ts and a case in pick().
+// Source: llm-d-router pkg/epp/framework/plugins/scheduling/picker @ ebab6879. A further picker is a number
+// in plugin-types.ts and a case in pick().
 import { candidateCount, candidateRow, totalOf } from "./candidates";
 import { RESULTS_MAX } from "./plan";
 import { PLUGIN_MAX_SCORE_PICKER, PLUGIN_WEIGHTED_RANDOM_PICKER } from "./plugin-types";

@@ -3,8 +3,8 @@
 //   total = Σ weight × clamp(score, 0, 1)
 //
 // Order of calls: requestReset() and its setters, candidatesReset() and candidatesAdd() for every row that is
-// ready, serves the model and is in the subset, then schedule(), then, once the request was sent to one of the
-// results, schedulePlaced(). Nothing here allocates or calls the host.
+// ready, serves the model and is in the subset, then schedule(), then, once the request was sent to one of
+// the results, schedulePlaced(). Nothing here allocates or calls the host.
 // Source: llm-d-router pkg/epp/scheduling/scheduler_profile.go @ ebab6879.
 import { scoreActiveRequest } from "./active-request-scorer";
 import { candidateCount, scoreAll, setUnknownMean, totalsAdd, totalsReset } from "./candidates";

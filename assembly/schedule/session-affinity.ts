@@ -9,8 +9,8 @@
 // In both, an endpoint that is no candidate, and a token that cannot be read, count as none:
 // the scorer scores 0, the filter keeps all.
 //
-// Parameters: mode = strategy; list = u8[count] header indexes, the first that was sent counts; a = evictionTtl
-// in ms (session_id), default 300,000.
+// Parameters: mode = strategy; list = u8[count] header indexes, the first that was sent counts; a =
+// evictionTtl in ms (session_id), default 300,000.
 // Source: llm-d-router pkg/epp/framework/plugins/scheduling/{scorer,filter}/sessionaffinity @ ebab6879.
 import { rowAddressLen, rowAddressPtr, rowNameLen, rowNamePtr } from "../pool/labels";
 import { hashBytes, mixPair } from "../prefix/hash";
@@ -48,7 +48,7 @@ export function filterSessionAffinity(instance: usize, pool: u32): void {
   candidatesKeep(1);
 }
 
-/** Notes that the request was sent to `row`: binds an unbound session, or one whose endpoint was no candidate. */
+/** The request was sent to `row`: binds an unbound session, or one whose endpoint was no candidate. */
 export function sessionPlaced(instance: usize, pool: u32, row: u32): void {
   if (<u32>load<u8>(instance, INSTANCE_AT_MODE) != STRATEGY_SESSION_ID) return;
   const header = sessionHeader(instance);

@@ -23,7 +23,7 @@ export function sessionKey(pool: u32, idHash: u64): u64 {
   return key == 0 ? 1 : key;
 }
 
-/** The row that the session is bound to, or NO_ROW: never bound, idle for longer than `ttlMs`, or the endpoint left. */
+/** The row that the session is bound to, or NO_ROW: unbound, idle for over `ttlMs`, or the endpoint left. */
 export function sessionFind(key: u64, nowMs: f64, ttlMs: f64): u32 {
   const entry = find(key);
   if (entry == 0 || nowMs - load<f64>(entry, AT_USED) > ttlMs) return NO_ROW;

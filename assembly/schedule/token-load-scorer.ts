@@ -1,4 +1,4 @@
-// token-load-scorer: endpoints with fewer uncached tokens in flight, this request's own included, score higher.
+// token-load-scorer: endpoints with fewer uncached tokens in flight, this request's included, score higher.
 //
 //   load = uncached tokens in flight + uncached tokens of this request there
 //   score = 1 − min(load, T) / T

@@ -6,9 +6,9 @@
 //   max-score-picker, unknown load counts as the mean of the others
 //
 // Queue and KV use are as old as the last scrape: between two scrapes they send every request to the same
-// "idle" endpoint (gateway-api-inference-extension#1700). Requests and uncached tokens in flight are counted by
-// ourselves at the moment of each decision, on all workers, so the two scorers added see the request that was
-// placed a millisecond ago. They weigh more than everything scraped.
+// "idle" endpoint (gateway-api-inference-extension#1700). Requests and uncached tokens in flight are counted
+// by ourselves at the moment of each decision, on all workers, so the two scorers added see the request
+// that was placed a millisecond ago. They weigh more than everything scraped.
 // token-load-scorer also prices a miss: a prompt's uncached tokens count at the endpoint that would compute
 // them, in the unit of the work that waits there. 65,536 tokens are about four seconds of prefill on one
 // accelerator (llm-d's prefix-cache-affinity-filter assumes 15,928 tokens/s): the range in which a choice

@@ -50,7 +50,7 @@ import { hasSchedulingPlugin, pluginsRead } from "./plugin-list";
 import { profilesRead } from "./profiles";
 import { slotPlan, slotSettings } from "./slots";
 
-/** Fills an empty slot from the `bytes` bytes at `ptr`; none, or an empty object, mean all defaults. False: refused. */
+/** Fills an empty slot from `bytes` bytes at `ptr`; none, or {}, mean all defaults. False: refused. */
 export function documentLoad(ptr: usize, bytes: u32, slot: usize): bool {
   errorsReset();
   fieldsReset();

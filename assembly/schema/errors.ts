@@ -1,4 +1,4 @@
-// What is wrong with a configuration, and what is only worth saying: two bounded texts, and the JSON path in hand.
+// What is wrong with a configuration, and what is worth saying: two bounded texts, and the JSON path in hand.
 //
 //   error:  plugins[2].parameters.threshold: "abc" — expected a number
 //   notice: plugins[4] "metrics-data-source": the sidecar's; …
@@ -97,7 +97,7 @@ export function pathElement(index: u32): void {
   pathBytes = used;
 }
 
-/** Refuses the value at the path: `node` is quoted, `expected` says what would do. Only the first error stays. False. */
+/** Refuses the value at the path: `node` is quoted, `expected` says what would do; the first stays. False. */
 export function refuse(node: i32, expected: string): bool {
   if (!refuseBegin(node)) return false;
   literal(" — expected ");
@@ -113,7 +113,7 @@ export function refuseFor(node: i32, reason: string): bool {
   return refuseEnd();
 }
 
-/** Starts an error that is put together: path and value are written, say…() go on; false if one stands already. */
+/** Starts an error that is put together: path and value stand, say…() go on; false if one is there. */
 export function refuseBegin(node: i32): bool {
   if (errorBytes > 0) return false;
   begin(error, ERROR_BYTES_MAX, 0);

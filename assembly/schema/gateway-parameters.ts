@@ -1,11 +1,11 @@
-// Settings of the filter itself: the parameters of the plugin type epp-wasm-gateway, their defaults and ranges.
+// Settings of the filter itself: parameters of the plugin type epp-wasm-gateway, their defaults and ranges.
 //
 // | parameter | default | range | meaning |
 // |---|---|---|---|
 // | pool | "" | ≤ 253 bytes | pool of requests whose route and cluster name none |
 // | fail | open | open, closed | without a snapshot: let Envoy balance, or answer 503 |
 // | decisionBytesMax | 28672 | 1024 … 16777216 | body bytes waited for before deciding |
-// | modelWaitBytesMax | decisionBytesMax | 0 … 16777216 | … in a pool of several models, while `model` is missing |
+// | modelWaitBytesMax | decisionBytesMax | 0 … 16777216 | the same where several models are served |
 // | bodyBytesMax | 16777216 | 1024 … 1073741824 | a longer content-length is answered 413 |
 // | snapshotAgeMaxMs | 3000 | 100 … 600000 | older load figures are ignored |
 // | destinations | 3 | 1 … 3 | endpoints in the destination header: the pick and its fallbacks |
@@ -14,7 +14,7 @@
 // | responseSampleEvery | 16 | 0 … 65535 | every n-th stream's response is read for usage; 0 = none |
 // | tickMs | 5 | 1 … 1000 | how often other workers' cells and journals are read |
 // | exposeDecision | false | true, false | set each decision as filter state, for access logs |
-// | unknownLoad | idle | idle, mean | how an endpoint of unpublished load counts: llm-d's reading, or averagely loaded |
+// | unknownLoad | idle | idle, mean | unpublished load: llm-d's reading, or the others' mean |
 import { treeTextLen, treeTextPtr } from "../json/tree";
 import { DESTINATIONS_MAX, POOL_NAME_BYTES_MAX } from "../wire/limits";
 import { boolField, choiceField, objectBegin, objectEnd, refuseField, textField, wholeField } from "./fields";

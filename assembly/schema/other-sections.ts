@@ -1,7 +1,7 @@
-// The sections of the document that steer something other than scheduling: checked, so that a mistake is told.
+// The sections of the document that steer something other than scheduling: checked, so mistakes are told.
 //
-// dataLayer is the sidecar's; requestHandler, parser, saturationDetector and flowControl choose among what the
-// filter does by itself or, while flow control is off, among what nobody asks for. References must hold.
+// dataLayer is the sidecar's; requestHandler, parser, saturationDetector and flowControl choose among what
+// the filter does by itself or, while flow control is off, among what nobody asks for. References must hold.
 import {
   KIND_NUMBER,
   KIND_STRING,

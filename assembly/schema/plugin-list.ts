@@ -1,4 +1,4 @@
-// The plugins of the document in hand: each entry read, looked up, its parameters checked; then found by name.
+// The plugins of the document in hand: each read, looked up, its parameters checked; then found by name.
 import { KIND_OBJECT, treeFind, treeFirst, treeKind, treeNext, treeTextLen, treeTextPtr } from "../json/tree";
 import { INSTANCE_AT_NAME, INSTANCE_AT_NAME_BYTES } from "../schedule/plan";
 import { acceptedParameters } from "./accepted-parameters";

@@ -1,7 +1,7 @@
 // schedulingProfiles: from references to a compiled plan, with the defaults that llm-d's loader injects.
 //
 //   no profiles → one, "default", of all filters, scorers and pickers declared, in their order
-//   a scorer without a weight → 1;  a profile without a picker → the first one declared, else max-score-picker
+//   a scorer without a weight → 1;  a profile without a picker → the first declared, else max-score-picker
 //   several profiles without a handler, or with single-profile-handler → refused
 // Source: llm-d-router pkg/epp/config/loader/{defaults,validation,configloader}.go @ ebab6879.
 import {
@@ -63,7 +63,7 @@ export function profilesRead(list: i32, slot: usize): bool {
   return true;
 }
 
-// llm-d names one endpoint unless told otherwise; we always name the fallbacks as well, as many as `destinations`.
+// llm-d names one endpoint unless told otherwise; we always name fallbacks too, as many as `destinations`.
 function setPicker(plan: usize, slot: usize, instance: usize): void {
   const destinations = load<u32>(slotSettings(slot), SETTING_DESTINATIONS);
   const type = instance == 0 ? PLUGIN_MAX_SCORE_PICKER : instanceType(instance);
@@ -108,7 +108,7 @@ function readProfiles(list: i32, plan: usize): void {
     list,
     hasProfileHandler()
       ? "single-profile-handler runs one profile only"
-      : "several profiles need a profile handler; single-profile-handler, for one profile, is the one that is supported",
+      : "several profiles need a profile handler; the supported one, single-profile-handler, runs one",
   );
 }
 

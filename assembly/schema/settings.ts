@@ -29,7 +29,7 @@ import {
 } from "./slots";
 
 /**
- * Loads a document of `bytes` bytes of JSON at `ptr` (0 bytes = all defaults), which is not needed afterwards.
+ * Loads a document of `bytes` bytes of JSON at `ptr` (0 = all defaults), which is not needed afterwards.
  * Returns the configuration, or 0: refused, schemaErrorPtr() says why. What is worth logging once, refused or
  * not, is in schemaNoticePtr().
  */

@@ -89,7 +89,7 @@ export function slotText(slot: usize, ptr: usize, bytes: u32): usize {
   return at + 4;
 }
 
-/** Index of a request header that plugins read, lower-cased; the same for the same name. NO_HEADER: no room. */
+/** Index of a request header that plugins read; one per name, case aside. NO_HEADER: no room. */
 export function slotHeader(slot: usize, ptr: usize, bytes: u32): u32 {
   const text = slotText(slot, ptr, bytes);
   if (text == 0) return NO_HEADER;

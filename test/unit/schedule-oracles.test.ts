@@ -139,7 +139,7 @@ describe("no-hit-lru-scorer keeps llm-d's order over a sequence", () => {
       scheduler.row(row, { name });
       return row;
     };
-    // Upstream keys what it remembers of a request by its id, we by the decision in hand: the last score step.
+    // Upstream keys what it remembers by the request's id, we by the decision in hand: the last score step.
     let step = 0;
     for (const [i, { op, endpoints, hits, profiles, primary }] of entry.input.sequence.entries()) {
       if (op === "score") {

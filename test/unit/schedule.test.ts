@@ -50,7 +50,7 @@ describe("pickers", () => {
     }
   });
 
-  test("weighted-random-picker picks in proportion to the scores, and never a score of 0 while another is left", () => {
+  test("weighted-random-picker picks in proportion to the scores, and 0 never before others", () => {
     const seed = 4242n;
     const [a, b, c] = shares(TYPES["weighted-random-picker"], [3, 1, 0], seed);
     expect(a, `seed ${seed}`).toBeGreaterThan(0.71);

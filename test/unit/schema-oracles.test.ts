@@ -1,4 +1,4 @@
-// The configuration reader against llm-d's loader (fixtures/oracles/config.json), and mutations of its documents.
+// The configuration reader against llm-d's loader (fixtures/oracles/config.json), and mutated documents.
 import { readFileSync } from "node:fs";
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { headers, load, loadText, planOf } from "./support/configurations.ts";
@@ -56,7 +56,8 @@ describe("llm-d's parameter checks", () => {
     (_, value) => {
       const entry = value as Case;
       if (entry.type === undefined || entry.parameters === undefined) throw new Error("no parameter check");
-      const text = `{"apiVersion":"llm-d.ai/v1alpha1","kind":"EndpointPickerConfig","plugins":[{"type":"${entry.type}","parameters":${entry.parameters}}]}`;
+      // Some parameters are no JSON: the document is put together as text.
+      const text = JSON.stringify(pluginOf(entry.type, "@")).replace('"@"', () => entry.parameters ?? "");
       const { config, error } = loadText(wasm, text);
       if (error.includes(UNSUPPORTED) && error.startsWith("plugins[0].type:")) {
         expect(error).toContain(entry.type);

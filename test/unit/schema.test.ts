@@ -53,7 +53,7 @@ describe("the default under stale metrics", () => {
   const ENDPOINTS = 8;
   const BURST = 96;
 
-  /** Decisions between two scrapes: own reservations move, what was scraped does not. Requests by endpoint. */
+  /** Decisions between two scrapes: own reservations move, scraped load does not. Requests by endpoint. */
   function burst(config: number): number[] {
     const counts = Array.from({ length: ENDPOINTS }, () => 0);
     const tokens = Array.from({ length: ENDPOINTS }, () => 0);
