@@ -1,17 +1,24 @@
-// A gateway over some endpoints: Envoy with the filter and a sidecar, or Envoy with a policy of its own.
-import type { BalancePolicy } from "./envoy-config.ts";
-import { type RunningEnvoy, startEnvoy } from "./envoy.ts";
+// A gateway over some endpoints: the filter with a sidecar, or a policy of the proxy's own; in Envoy or host-sim.
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { startDataPlane } from "../host-sim/data-plane/index.ts";
 import type { RunningGateway } from "./demo.ts";
+import type { BalancePolicy } from "./envoy-config.ts";
+import { startEnvoy, WASM_PATH } from "./envoy.ts";
 import type { Supervisor } from "./processes.ts";
 import { startSidecar } from "./sidecar.ts";
 
 /** The pool's name in Envoy's route metadata and in the sidecar's configuration. */
 export const POOL_NAME = "pool";
 
+/** What carries the traffic: an Envoy binary, or the stand-in on Node where there is none. */
+export type DataPlaneChoice = { readonly envoyPath: string } | "host-sim";
+
 /** How a gateway is started. */
 export interface GatewayOptions {
   readonly supervisor: Supervisor;
-  readonly envoyPath: string;
+  readonly dataPlane: DataPlaneChoice;
   readonly policy: BalancePolicy;
   /** "host:port" each. */
   readonly addresses: readonly string[];
@@ -20,7 +27,7 @@ export interface GatewayOptions {
   /** Port of the inference listener, 0 = a free one. */
   readonly port: number;
   readonly host?: string;
-  /** Envoy's worker threads. */
+  /** Worker threads of Envoy, or VMs of the stand-in. */
   readonly concurrency: number;
   /** EndpointPickerConfig as JSON; the filter's default unless given. */
   readonly pickerConfig?: string;
@@ -32,7 +39,7 @@ export interface GatewayOptions {
 
 /** A running gateway with where to look into it. */
 export interface Gateway extends RunningGateway {
-  /** Base URL of Envoy's admin listener. */
+  /** Base URL of the admin listener. */
   readonly adminUrl: string;
   /** Unix socket of the control listener; "" with a policy of Envoy's own. */
   readonly controlSocket: string;
@@ -40,10 +47,44 @@ export interface Gateway extends RunningGateway {
   readonly sidecarUrl: string;
 }
 
-/** Starts Envoy, and the sidecar for the policy "epp". Returns when requests can be sent. */
+/** A started data plane, of either kind. */
+interface Plane {
+  readonly url: string;
+  readonly adminUrl: string;
+  readonly controlSocket: string;
+  stop(): Promise<void>;
+}
+
+/** Starts the data plane, and the sidecar for the policy "epp". Returns when requests can be sent. */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
+  const plane = await (options.dataPlane === "host-sim"
+    ? startHostSim(options)
+    : startEnvoyPlane(options, options.dataPlane.envoyPath));
+  const { url, adminUrl, controlSocket } = plane;
+  if (options.policy !== "epp") {
+    return { url, adminUrl, controlSocket: "", sidecarUrl: "", stop: () => plane.stop() };
+  }
+  try {
+    const sidecar = await startSidecar(options.supervisor, {
+      controlSocket,
+      poolName: POOL_NAME,
+      endpoints: options.endpoints ?? options.addresses,
+      ...(options.sidecarPool === undefined ? {} : { pool: options.sidecarPool }),
+    });
+    const stop = async (): Promise<void> => {
+      await sidecar.stop();
+      await plane.stop();
+    };
+    return { url, adminUrl, controlSocket, sidecarUrl: sidecar.url, stop };
+  } catch (error) {
+    await plane.stop();
+    throw error;
+  }
+}
+
+async function startEnvoyPlane(options: GatewayOptions, envoyPath: string): Promise<Plane> {
   const envoy = await startEnvoy({
-    envoyPath: options.envoyPath,
+    envoyPath,
     endpoints: options.addresses,
     policy: options.policy,
     port: options.port,
@@ -58,40 +99,31 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     options.supervisor.release(envoy.pid);
     if (!stopping) options.onEnd?.(envoy.log());
   });
-  const stopEnvoy = (): Promise<void> => {
+  const { url, adminUrl, controlSocket } = envoy;
+  const stop = (): Promise<void> => {
     stopping = true;
     return envoy.stop();
   };
-  if (options.policy !== "epp") {
-    return { url: envoy.url, adminUrl: envoy.adminUrl, controlSocket: "", sidecarUrl: "", stop: stopEnvoy };
-  }
-  try {
-    return await withSidecar(options, envoy, stopEnvoy);
-  } catch (error) {
-    await stopEnvoy();
-    throw error;
-  }
+  return { url, adminUrl, controlSocket, stop };
 }
 
-async function withSidecar(
-  options: GatewayOptions,
-  envoy: RunningEnvoy,
-  stopEnvoy: () => Promise<void>,
-): Promise<Gateway> {
-  const sidecar = await startSidecar(options.supervisor, {
-    controlSocket: envoy.controlSocket,
+async function startHostSim(options: GatewayOptions): Promise<Plane> {
+  const folder = await mkdtemp(join(tmpdir(), "epp-host-sim-"));
+  const plane = await startDataPlane({
+    policy: options.policy,
+    module: WASM_PATH,
+    endpoints: options.addresses,
+    port: options.port,
+    control: join(folder, "control.sock"),
+    workers: options.concurrency,
     poolName: POOL_NAME,
-    endpoints: options.endpoints ?? options.addresses,
-    ...(options.sidecarPool === undefined ? {} : { pool: options.sidecarPool }),
+    ...(options.host === undefined ? {} : { host: options.host }),
+    ...(options.pickerConfig === undefined ? {} : { pluginConfig: options.pickerConfig }),
   });
-  return {
-    url: envoy.url,
-    adminUrl: envoy.adminUrl,
-    controlSocket: envoy.controlSocket,
-    sidecarUrl: sidecar.url,
-    stop: async () => {
-      await sidecar.stop();
-      await stopEnvoy();
-    },
+  const { url, adminUrl, controlSocket } = plane;
+  const stop = async (): Promise<void> => {
+    await plane.stop();
+    await rm(folder, { recursive: true, force: true });
   };
+  return { url, adminUrl, controlSocket, stop };
 }

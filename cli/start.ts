@@ -4,9 +4,9 @@ import { Command, InvalidArgumentError } from "commander";
 import { defaultWorkload, generateWorkload } from "../host-sim/workload/generate.ts";
 import { describeDemo, type DemoGateway, type DemoRun, runDemo } from "./demo.ts";
 import type { BalancePolicy } from "./envoy-config.ts";
-import { findEnvoy, ROOT } from "./envoy.ts";
+import { envoyVersion, findEnvoy, ROOT } from "./envoy.ts";
 import { addressText, type Fleet, fleetFromFile, fleetFromList } from "./fleet-config.ts";
-import { type Gateway, type GatewayOptions, startGateway } from "./gateway.ts";
+import { type DataPlaneChoice, type Gateway, type GatewayOptions, startGateway } from "./gateway.ts";
 import { Supervisor } from "./processes.ts";
 import { Progress } from "./progress.ts";
 import { startReplicas } from "./replicas.ts";
@@ -106,15 +106,15 @@ class Program {
 
   private async demonstrate(): Promise<number> {
     const { seed, requests, rate, once, json } = this.flags;
-    const envoyPath = await this.requireEnvoy();
+    const dataPlane = await this.chooseDataPlane();
     this.progress.line(`Starting ${REPLICAS} simulated vLLM replicas (Llama-3.3-70B FP8 on 2 × H100 each).`);
     const replicas = await startReplicas(this.supervisor, REPLICAS);
     const plan = generateWorkload(defaultWorkload({ seed, requests, ratePerSecond: rate }));
     this.progress.line(
-      `Sending ${requests} requests at ${rate}/s (seed ${seed}) through Envoy: ` +
+      `Sending ${requests} requests at ${rate}/s (seed ${seed}) three times: ` +
         "round_robin, least_request, then the picker.",
     );
-    const common = { supervisor: this.supervisor, envoyPath, addresses: replicas.addresses };
+    const common = { supervisor: this.supervisor, dataPlane, addresses: replicas.addresses };
     const port = await this.choosePort();
     const gateways = [
       this.demoGateway("epp-wasm", "epp", { ...common, port }),
@@ -152,7 +152,7 @@ class Program {
     const { pickerConfig, sidecarPool, endpoints } = fleet;
     this.gateway = await this.start({
       supervisor: this.supervisor,
-      envoyPath: await this.requireEnvoy(),
+      dataPlane: await this.chooseDataPlane(),
       policy: "epp",
       addresses: endpoints.map(addressText),
       endpoints,
@@ -173,10 +173,22 @@ class Program {
     });
   }
 
-  private async requireEnvoy(): Promise<string> {
+  private async chooseDataPlane(): Promise<DataPlaneChoice> {
+    if (process.env["EPP_DATA_PLANE"] === "host-sim") return this.standIn([]);
     const { path, skipped } = await findEnvoy(ROOT);
-    if (path === undefined) throw new Error(["no usable Envoy was found", ...skipped].join("\n"));
-    return path;
+    if (path === undefined) return this.standIn(skipped);
+    const version = (await envoyVersion(path)).join(".");
+    this.progress.line(`Data plane: Envoy ${version} (${path}).`);
+    return { envoyPath: path };
+  }
+
+  private standIn(reasons: readonly string[]): DataPlaneChoice {
+    for (const reason of reasons) this.progress.line(reason);
+    this.progress.line(
+      "Data plane: no usable Envoy was found, so the filter runs in the built-in stand-in on Node. Its policies are " +
+        "the same, its speed is not Envoy's.",
+    );
+    return "host-sim";
   }
 
   // The usual port if it is free, else any: a demonstration should not fail for want of a number.

@@ -54,9 +54,11 @@ export async function runLoad(
   };
   const { promise: aborted, release } = abortion(options.signal);
   let timer: NodeJS.Timeout | undefined;
+  // A timer may fire a fraction of a millisecond early: nothing is sent before its time.
   const sleepUntil = async (atMs: number): Promise<void> => {
-    const delayMs = atMs - performance.now();
-    if (delayMs > 0) await new Promise((resolve) => (timer = setTimeout(resolve, delayMs)));
+    for (let leftMs = atMs - performance.now(); leftMs > 0; leftMs = atMs - performance.now()) {
+      await new Promise((resolve) => (timer = setTimeout(resolve, Math.ceil(leftMs))));
+    }
   };
   try {
     for (const request of plan) {
