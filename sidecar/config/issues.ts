@@ -7,7 +7,7 @@ const QUOTED_MAX = 80;
 /** One line an issue: the path of the field, its value, what is expected. */
 export function issueLines(error: z.ZodError, input: unknown, prefix = ""): string[] {
   return flatten(error.issues, []).map(({ issue, path }) => {
-    const field = `${prefix}${pathText(path)}` || "document";
+    const field = `${prefix}${pathText(path)}`.replace(/\.$/, "") || "document";
     if (issue.code === "unrecognized_keys")
       return `${field}: unknown field ${issue.keys.map(quote).join(", ")}`;
     const value = valueAt(input, path);

@@ -1,0 +1,197 @@
+// Fake model servers and a fake control listener for the sidecar's tests; every one is closed after its test.
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import {
+  createServer as createHttpServer,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+} from "node:http";
+import { type AddressInfo, createServer, type Server as NetServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { onTestFinished } from "vitest";
+import { decodeSnapshot, type DecodedSnapshot } from "../../sidecar/snapshot-decoder.ts";
+import type { SnapshotEndpoint } from "../../sidecar/snapshot-encoder.ts";
+
+/** Waits until `check` gives something other than undefined or false; fails with `what` after a while. */
+export async function eventually<T>(what: string, check: () => T | undefined | false): Promise<T> {
+  const deadline = performance.now() + 15_000;
+  for (;;) {
+    const result = check();
+    if (result !== undefined && result !== false) return result;
+    if (performance.now() > deadline) throw new Error(`it never happened that ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+/** A folder that is removed after the test. */
+export function temporaryFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), "epp-sidecar-test-"));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** A server of raw bytes: `serve` gets each connection and each piece that it sends. */
+export class RawServer {
+  port = 0;
+  connections = 0;
+  private readonly sockets = new Set<Socket>();
+  private readonly server: NetServer;
+
+  constructor(serve: (socket: Socket, request: string, connection: number) => void) {
+    this.server = createServer((socket) => {
+      this.connections += 1;
+      const connection = this.connections;
+      this.sockets.add(socket);
+      socket.on("close", () => this.sockets.delete(socket));
+      socket.on("error", () => socket.destroy());
+      socket.on("data", (bytes) => serve(socket, bytes.toString("latin1"), connection));
+    });
+  }
+
+  async listen(): Promise<this> {
+    this.server.listen(0, "127.0.0.1");
+    await once(this.server, "listening");
+    this.port = (this.server.address() as AddressInfo).port;
+    onTestFinished(() => this.close());
+    return this;
+  }
+
+  /** Breaks all connections. */
+  cut(): void {
+    for (const socket of this.sockets) socket.destroy();
+  }
+
+  close(): void {
+    this.server.close();
+    this.cut();
+  }
+}
+
+/** A model server: /metrics and /v1/models as set, on a port that stays its own over stops and starts. */
+export class FakeModelServer {
+  port = 0;
+  page: Buffer;
+  models: unknown = { object: "list", data: [{ id: "base" }] };
+  status = 200;
+  metricsRequests = 0;
+  modelsRequests = 0;
+  lastAuthorization: string | undefined;
+  /** Replaces the whole answer to /metrics. */
+  answer: ((request: IncomingMessage, response: ServerResponse) => void) | null = null;
+  private server: Server | null = null;
+
+  constructor(page: Buffer) {
+    this.page = page;
+  }
+
+  get address(): string {
+    return `127.0.0.1:${this.port}`;
+  }
+
+  async start(): Promise<this> {
+    const server = createHttpServer((request, response) => this.serve(request, response));
+    server.listen(this.port, "127.0.0.1");
+    await once(server, "listening");
+    this.port = (server.address() as AddressInfo).port;
+    this.server = server;
+    onTestFinished(() => this.stop());
+    return this;
+  }
+
+  async stop(): Promise<void> {
+    const { server } = this;
+    if (server === null) return;
+    this.server = null;
+    const closed = once(server, "close");
+    server.close();
+    server.closeAllConnections();
+    await closed;
+  }
+
+  private serve(request: IncomingMessage, response: ServerResponse): void {
+    this.lastAuthorization = request.headers.authorization;
+    if (request.url === "/v1/models") {
+      this.modelsRequests += 1;
+      response.setHeader("content-type", "application/json");
+      response.end(JSON.stringify(this.models));
+      return;
+    }
+    this.metricsRequests += 1;
+    if (this.answer !== null) {
+      this.answer(request, response);
+      return;
+    }
+    response.statusCode = this.status;
+    response.end(this.page);
+  }
+}
+
+/** A snapshot as the control listener got it. */
+export interface ReceivedSnapshot extends DecodedSnapshot {
+  readonly pool: string;
+  readonly authorization: string | undefined;
+}
+
+/** The gateway's control listener: decodes and keeps what is pushed. Can be stopped and started like an Envoy. */
+export class FakeControl {
+  readonly received: ReceivedSnapshot[] = [];
+  /** What it answers to a push; the default accepts. */
+  pushAnswer: { status: number; body: string } = { status: 204, body: "" };
+  statusAnswer: unknown = { pools: [], counters: {} };
+  private server: Server | null = null;
+
+  constructor(readonly socketPath: string) {}
+
+  async start(): Promise<this> {
+    rmSync(this.socketPath, { force: true });
+    const server = createHttpServer((request, response) => this.serve(request, response));
+    server.listen(this.socketPath);
+    await once(server, "listening");
+    this.server = server;
+    onTestFinished(() => this.stop());
+    return this;
+  }
+
+  async stop(): Promise<void> {
+    const { server } = this;
+    if (server === null) return;
+    this.server = null;
+    const closed = once(server, "close");
+    server.close();
+    server.closeAllConnections();
+    await closed;
+  }
+
+  /** The last snapshot of a pool. */
+  last(pool = "default"): ReceivedSnapshot | undefined {
+    return this.received.findLast((snapshot) => snapshot.pool === pool);
+  }
+
+  /** The last row of an address. */
+  row(address: string, pool = "default"): SnapshotEndpoint | undefined {
+    return this.last(pool)?.endpoints.find((endpoint) => endpoint.address === address);
+  }
+
+  private serve(request: IncomingMessage, response: ServerResponse): void {
+    const chunks: Buffer[] = [];
+    request.on("data", (chunk: Buffer) => chunks.push(chunk));
+    request.on("end", () => {
+      if (request.url === "/status") {
+        response.end(JSON.stringify(this.statusAnswer));
+        return;
+      }
+      const pool = /^\/v1\/pools\/(.+)\/snapshot$/.exec(request.url ?? "")?.[1];
+      if (request.method !== "POST" || pool === undefined) {
+        response.writeHead(404).end();
+        return;
+      }
+      const snapshot = decodeSnapshot(Buffer.concat(chunks));
+      if (this.pushAnswer.status === 204) {
+        this.received.push({ ...snapshot, pool, authorization: request.headers.authorization });
+      }
+      response.writeHead(this.pushAnswer.status).end(this.pushAnswer.body);
+    });
+  }
+}
