@@ -18,13 +18,13 @@ export function headersBegin(ptr: usize, bytes: u32): void {
   index = 0;
   count = bytes < 4 ? 0 : load<u32>(ptr);
   if (count > HEADERS_MAX || <u64>count * 8 + 4 > <u64>bytes) count = 0;
-  at = ptr + 4 + (<usize>count << 3);
+  at = ptr + 4 + ((<usize>count) << 3);
 }
 
 /** Steps to the next header; false when there is none. */
 export function headersNext(): bool {
   if (index >= count) return false;
-  const sizes = pairs + 4 + (<usize>index << 3);
+  const sizes = pairs + 4 + ((<usize>index) << 3);
   nameLength = load<u32>(sizes);
   valueLength = load<u32>(sizes, 4);
   nameStart = at;
@@ -64,7 +64,7 @@ export function replyHeadersBegin(): void {
 /** Adds one; the bytes must stay until replyHeadersEnd. */
 export function replyHeader(name: usize, nameBytes: u32, value: usize, valueBytes: u32): void {
   if (replyCount >= REPLY_HEADERS_MAX) return;
-  const entry = replyNames + (<usize>replyCount << 4);
+  const entry = replyNames + ((<usize>replyCount) << 4);
   store<u32>(entry, <u32>name);
   store<u32>(entry, nameBytes, 4);
   store<u32>(entry, <u32>value, 8);
@@ -79,19 +79,19 @@ export function replyHeadersEnd(): usize {
   let need: u32 = 4;
   let fit: u32 = 0;
   for (; fit < replyCount; fit++) {
-    const entry = replyNames + (<usize>fit << 4);
+    const entry = replyNames + ((<usize>fit) << 4);
     const more = 10 + load<u32>(entry, 4) + load<u32>(entry, 12);
     if (need + more > REPLY_BYTES) break;
     need += more;
   }
   store<u32>(replyPairs, fit);
-  let target = replyPairs + 4 + (<usize>fit << 3);
+  let target = replyPairs + 4 + ((<usize>fit) << 3);
   for (let i: u32 = 0; i < fit; i++) {
-    const entry = replyNames + (<usize>i << 4);
+    const entry = replyNames + ((<usize>i) << 4);
     const nameBytes = load<u32>(entry, 4);
     const valueBytes = load<u32>(entry, 12);
-    store<u32>(replyPairs + 4 + (<usize>i << 3), nameBytes);
-    store<u32>(replyPairs + 8 + (<usize>i << 3), valueBytes);
+    store<u32>(replyPairs + 4 + ((<usize>i) << 3), nameBytes);
+    store<u32>(replyPairs + 8 + ((<usize>i) << 3), valueBytes);
     memory.copy(target, load<u32>(entry), nameBytes);
     store<u8>(target + nameBytes, 0);
     target += nameBytes + 1;

@@ -145,7 +145,16 @@ export function sendLocalResponse(
   pairs: usize,
   pairsBytes: u32,
 ): u32 {
-  return proxy_send_local_response(status, details, textBytes(details), body, bodyBytes, pairs, pairsBytes, -1);
+  return proxy_send_local_response(
+    status,
+    details,
+    textBytes(details),
+    body,
+    bodyBytes,
+    pairs,
+    pairsBytes,
+    -1,
+  );
 }
 
 export function setEffectiveContext(context: u32): u32 {

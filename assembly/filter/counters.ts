@@ -52,7 +52,7 @@ export const COUNTERS_NAMED: u32 = 32;
 
 const names: usize = memory.data(32 * 4, 4);
 function name(index: u32, literal: string): void {
-  store<u32>(names + (<usize>index << 2), <u32>ascii(literal));
+  store<u32>(names + ((<usize>index) << 2), <u32>ascii(literal));
 }
 name(COUNT_REQUESTS, "requests");
 name(COUNT_DECISIONS, "decisions");
@@ -89,7 +89,7 @@ name(NOW_HEADER_ONLY, "headerOnly");
 
 /** The name (a Text) of the counter at `index` < COUNTERS_NAMED. */
 export function counterName(index: u32): usize {
-  return load<u32>(names + (<usize>index << 2));
+  return load<u32>(names + ((<usize>index) << 2));
 }
 
 export function countUp(index: u32, by: u64 = 1): void {
@@ -121,7 +121,7 @@ export function fillCounters(): void {
   setCounter(TOTAL_SET_ASIDE, setAsideTotal());
   setCounter(TOTAL_REPLAYED, journalReplayed());
   setCounter(TOTAL_ENTRIES_DROPPED, cellEntriesDropped());
-  setCounter(NOW_MEMORY, <u64>memory.size() << 16);
+  setCounter(NOW_MEMORY, (<u64>memory.size()) << 16);
 }
 
 // Envoy metrics. A label is written ".label=[value]" and cut out by the stats_tags of the shipped bootstrap.
@@ -146,7 +146,7 @@ store<u32>(decisionKinds, <u32>ascii("blind"), 12);
 store<u32>(decisionKinds, <u32>ascii("none"), 16);
 
 export function decisionKindName(kind: u32): usize {
-  return load<u32>(decisionKinds + (<usize>kind << 2));
+  return load<u32>(decisionKinds + ((<usize>kind) << 2));
 }
 
 // Ids: per pool (the last place: pool unknown) × kind, plus one; 0 = not defined yet.
@@ -179,7 +179,7 @@ function define(kind: i32, metric: string, pool: u32, label: string, value: usiz
 const NO_LABEL: u32 = 0xffffffff;
 
 function perPool(ids: usize, kind: i32, metric: string, pool: u32): u32 {
-  const at = ids + (<usize>pool << 2);
+  const at = ids + ((<usize>pool) << 2);
   let id = load<u32>(at);
   if (id == 0) {
     id = define(kind, metric, pool, "", LABEL_NONE) + 1;
@@ -191,7 +191,7 @@ function perPool(ids: usize, kind: i32, metric: string, pool: u32): u32 {
 /** Counts a decision; `pool` ≥ POOLS_MAX = none was found. */
 export function meterDecision(pool: u32, kind: u32): void {
   const place = min(pool, POOL_PLACES - 1);
-  const at = decisionIds + (<usize>(place * DECISION_KINDS + kind) << 2);
+  const at = decisionIds + ((<usize>(place * DECISION_KINDS + kind)) << 2);
   let id = load<u32>(at);
   if (id == 0) {
     id = define(METRIC_COUNTER, "epp_decisions_total", place, "kind", decisionKindName(kind)) + 1;
@@ -232,10 +232,10 @@ export function meterDecisionTime(us: u64): void {
 }
 
 function follow(index: u32, metric: string): void {
-  const at = plainIds + (<usize>index << 2);
+  const at = plainIds + ((<usize>index) << 2);
   if (load<u32>(at) == 0) store<u32>(at, define(METRIC_COUNTER, metric, NO_LABEL, "", LABEL_NONE) + 1);
   const total = load<u64>(counterPtr(index));
-  const sent = plainSent + (<usize>index << 3);
+  const sent = plainSent + ((<usize>index) << 3);
   incrementMetric(load<u32>(at) - 1, <u32>(total - load<u64>(sent)));
   store<u64>(sent, total);
 }
@@ -276,7 +276,8 @@ const errorIds: usize = memory.data(64 * 4, 4);
 
 /** Counts a refusal; `reason` is one of the reply module's, < 64, with its name. */
 export function meterError(reason: u32, reasonName: usize): void {
-  const at = errorIds + (<usize>reason << 2);
-  if (load<u32>(at) == 0) store<u32>(at, define(METRIC_COUNTER, "epp_errors_total", NO_LABEL, "reason", reasonName) + 1);
+  const at = errorIds + ((<usize>reason) << 2);
+  if (load<u32>(at) == 0)
+    store<u32>(at, define(METRIC_COUNTER, "epp_errors_total", NO_LABEL, "reason", reasonName) + 1);
   incrementMetric(load<u32>(at) - 1, 1);
 }

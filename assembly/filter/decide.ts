@@ -1,7 +1,17 @@
 // The decision for one stream: candidates, what each holds of the prompt, the schedule, and what follows from it.
 import { MAP_REQUEST_HEADERS, STATUS_OK } from "../abi/constants";
 import { header, nowNs, replaceHeader, setFilterState, valueBytes, valuePtr } from "../abi/host";
-import { ascii, textBytes, writeBegin, writeByte, writeBytes, writeLength, writeLiteral, writeText, writeU64 } from "../text/text";
+import {
+  ascii,
+  textBytes,
+  writeBegin,
+  writeByte,
+  writeBytes,
+  writeLength,
+  writeLiteral,
+  writeText,
+  writeU64,
+} from "../text/text";
 import { DESTINATIONS_MAX, POOLS_MAX, POOL_ENDPOINTS_MAX } from "../wire/limits";
 import { ENDPOINT_DRAINING, ENDPOINT_READY } from "../wire/snapshot";
 import { JOURNAL_COLD, JOURNAL_REMOVED, JOURNAL_STORED } from "../wire/journal";
@@ -22,8 +32,15 @@ import { hasOneModel } from "../pool/snapshot";
 import { rowAddressLen, rowAddressPtr } from "../pool/labels";
 import { NO_POOL, poolBytesPerToken, poolHasSnapshot, poolName, poolNameBytes } from "../pool/table";
 import { chainDepthBytes, chainKey, chainKeyCount, chainSetHead, chainTextBytes } from "../prefix/chain";
-import { mixPair } from "../prefix/hash";
-import { indexInsert, indexLookup, indexRemove, indexStored, matchedBytes, matchedKeys } from "../prefix/index";
+import { mixPair } from "../text/hash";
+import {
+  indexInsert,
+  indexLookup,
+  indexRemove,
+  indexStored,
+  matchedBytes,
+  matchedKeys,
+} from "../prefix/index";
 import { apiKeepsPrefix } from "../prompt/api";
 import {
   promptExtraBytes,
@@ -35,15 +52,16 @@ import {
   promptModelPtr,
 } from "../prompt/record";
 import { candidateCount, candidateRow, candidatesAdd, candidatesReset } from "../schedule/candidates";
-import { requestReset, requestSetHeader, requestSetLora, requestSetModel, requestSetTokens } from "../schedule/request";
+import {
+  requestReset,
+  requestSetHeader,
+  requestSetLora,
+  requestSetModel,
+  requestSetTokens,
+} from "../schedule/request";
 import { resultRow } from "../schedule/pickers";
 import { schedule, schedulePlaced } from "../schedule/schedule";
-import {
-  configExposeDecision,
-  configHeaderCount,
-  configHeaderName,
-  configPlan,
-} from "../schema/settings";
+import { configExposeDecision, configHeaderCount, configHeaderName, configPlan } from "../schema/settings";
 import { markBusy, markChanged, releaseRequest, releaseTokens, reserve } from "../flow/reservations";
 import {
   COUNT_BY_LOAD,
@@ -145,7 +163,15 @@ export function decideWithoutStream(pool: u32, config: u32): u32 {
   return DECIDED;
 }
 
-function pick(stream: usize, pool: u32, config: u32, now: f64, entropy: u64, subset: usize, subsetBytes: u32): u32 {
+function pick(
+  stream: usize,
+  pool: u32,
+  config: u32,
+  now: f64,
+  entropy: u64,
+  subset: usize,
+  subsetBytes: u32,
+): u32 {
   if (pool == NO_POOL || !poolHasSnapshot(pool)) return NO_SNAPSHOT;
   randomState = mixPair(randomState, entropy);
   requestReset(now, randomState);
@@ -162,7 +188,7 @@ function pick(stream: usize, pool: u32, config: u32, now: f64, entropy: u64, sub
   measurePrompt(stream, pool, model);
   readHeaders(config);
   pickedCount = min<u32>(schedule(configPlan(config), pool), DESTINATIONS_MAX);
-  for (let i: u32 = 0; i < pickedCount; i++) store<u16>(picked + (<usize>i << 1), <u16>resultRow(i));
+  for (let i: u32 = 0; i < pickedCount; i++) store<u16>(picked + ((<usize>i) << 1), <u16>resultRow(i));
   return pickedCount > 0 ? DECIDED : NONE_ELIGIBLE;
 }
 
@@ -192,7 +218,7 @@ function serves(row: u32, model: u64): bool {
   const count = rowU32(COLUMN_MODEL_COUNT, row);
   if (count == 0) return true;
   const hashes = modelHashes(row);
-  for (let i: u32 = 0; i < count; i++) if (load<u64>(hashes + (<usize>i << 3)) == model) return true;
+  for (let i: u32 = 0; i < count; i++) if (load<u64>(hashes + ((<usize>i) << 3)) == model) return true;
   return false;
 }
 
@@ -279,9 +305,9 @@ function readHeaders(config: u32): void {
 function rememberDestinations(stream: usize): void {
   store<u8>(stream, <u8>pickedCount, S_DESTINATIONS);
   for (let i: u32 = 0; i < pickedCount; i++) {
-    const row = load<u16>(picked + (<usize>i << 1));
-    store<u16>(stream + S_ROWS + (<usize>i << 1), row);
-    store<u16>(stream + S_GENERATIONS + (<usize>i << 1), <u16>rowU32(COLUMN_GENERATION, row));
+    const row = load<u16>(picked + ((<usize>i) << 1));
+    store<u16>(stream + S_ROWS + ((<usize>i) << 1), row);
+    store<u16>(stream + S_GENERATIONS + ((<usize>i) << 1), <u16>rowU32(COLUMN_GENERATION, row));
   }
 }
 
@@ -299,7 +325,7 @@ const destination: usize = memory.data(320);
 function writeDestination(): void {
   writeBegin(destination, 320);
   for (let i: u32 = 0; i < pickedCount; i++) {
-    const row = load<u16>(picked + (<usize>i << 1));
+    const row = load<u16>(picked + ((<usize>i) << 1));
     if (i > 0) writeByte(44);
     writeBytes(rowAddressPtr(row), rowAddressLen(row));
   }
@@ -314,7 +340,9 @@ function commit(stream: usize, pool: u32, now: f64): void {
   const row = destinationRow(stream, 0);
   const promptTokens = load<u32>(stream, S_PROMPT_TOKENS);
   const hasPrompt = hasFlag(stream, F_HAS_PROMPT);
-  const matched = hasPrompt ? <u32>(<f64>matchedBytes(streamChain(stream), row % POOL_ENDPOINTS_MAX) / poolBytesPerToken(pool)) : 0;
+  const matched = hasPrompt
+    ? <u32>(<f64>matchedBytes(streamChain(stream), row % POOL_ENDPOINTS_MAX) / poolBytesPerToken(pool))
+    : 0;
   const uncached = promptTokens > matched ? promptTokens - matched : 0;
   store<u32>(stream, uncached, S_UNCACHED);
   reserve(row, uncached);

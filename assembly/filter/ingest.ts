@@ -3,9 +3,25 @@
 //   POST /v1/pools/<name>/snapshot   204, or 400 {"error":{"field","message"}}, 401, 413, 507 (table of pools full)
 //   GET  /status                     200, see status.ts
 //   anything else                    404
-import { ACTION_CONTINUE, ACTION_PAUSE, BUFFER_REQUEST_BODY, LOG_WARN, MAP_REQUEST_HEADERS, STATUS_OK } from "../abi/constants";
+import {
+  ACTION_CONTINUE,
+  ACTION_PAUSE,
+  BUFFER_REQUEST_BODY,
+  LOG_WARN,
+  MAP_REQUEST_HEADERS,
+  STATUS_OK,
+} from "../abi/constants";
 import { buffer, header, log, nowNs, valueBytes, valuePtr } from "../abi/host";
-import { ascii, textBytes, textEquals, textStarts, writeBegin, writeJsonInner, writeLength, writeLiteral } from "../text/text";
+import {
+  ascii,
+  textBytes,
+  textEquals,
+  textStarts,
+  writeBegin,
+  writeJsonInner,
+  writeLength,
+  writeLiteral,
+} from "../text/text";
 import { POOL_NAME_BYTES_MAX, SNAPSHOT_BYTES_MAX } from "../wire/limits";
 import {
   snapshotCheck,
@@ -84,13 +100,18 @@ export function controlHeaders(context: u32, root: u32, endOfStream: bool): u32 
 }
 
 function isStatusPath(path: usize, bytes: u32): bool {
-  return textEquals(T_STATUS, path, bytes) || (textStarts(T_STATUS, path, bytes) && load<u8>(path + textBytes(T_STATUS)) == 63);
+  return (
+    textEquals(T_STATUS, path, bytes) ||
+    (textStarts(T_STATUS, path, bytes) && load<u8>(path + textBytes(T_STATUS)) == 63)
+  );
 }
 
 function isSnapshotPath(path: usize, bytes: u32): bool {
   if (!textStarts(T_POOLS, path, bytes)) return false;
   const prefix = textBytes(T_POOLS) + textBytes(T_SNAPSHOT);
-  return bytes >= prefix && textEquals(T_SNAPSHOT, path + bytes - textBytes(T_SNAPSHOT), textBytes(T_SNAPSHOT));
+  return (
+    bytes >= prefix && textEquals(T_SNAPSHOT, path + bytes - textBytes(T_SNAPSHOT), textBytes(T_SNAPSHOT))
+  );
 }
 
 // Compared without an early exit, so that the time tells nothing about the token.
@@ -102,7 +123,8 @@ function isAuthorized(): bool {
   if (!textStarts(T_BEARER, valuePtr(), valueBytes()) || valueBytes() - prefix != tokenBytes) return false;
   const given = valuePtr() + prefix;
   let difference: u32 = 0;
-  for (let i: usize = 0; i < tokenBytes; i++) difference |= <u32>(load<u8>(given + i) ^ load<u8>(controlToken() + i));
+  for (let i: usize = 0; i < tokenBytes; i++)
+    difference |= <u32>(load<u8>(given + i) ^ load<u8>(controlToken() + i));
   return difference == 0;
 }
 
@@ -143,7 +165,9 @@ export function controlBody(stream: usize, size: u32, endOfStream: bool): u32 {
   return ACTION_PAUSE;
 }
 
-const T_STUCK = ascii("no body reached the filter: set allow_on_headers_stop_iteration: true for the control listener's plugin too");
+const T_STUCK = ascii(
+  "no body reached the filter: set allow_on_headers_stop_iteration: true for the control listener's plugin too",
+);
 
 /** A control request whose body never came, found by the watchdog. */
 export function answerStuck(stream: usize): void {

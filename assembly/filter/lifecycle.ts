@@ -1,5 +1,11 @@
 // Contexts from creation to deletion: which root has which role and configuration, which stream belongs to it.
-import { ACTION_CONTINUE, BUFFER_PLUGIN_CONFIGURATION, LOG_ERROR, LOG_INFO, STATUS_OK } from "../abi/constants";
+import {
+  ACTION_CONTINUE,
+  BUFFER_PLUGIN_CONFIGURATION,
+  LOG_ERROR,
+  LOG_INFO,
+  STATUS_OK,
+} from "../abi/constants";
 import { buffer, log, property, valueBytes, valuePtr } from "../abi/host";
 import { textEquals, writeBegin, writeBytes, writeLength, writeLiteral } from "../text/text";
 import { configFree, configLoad, configSnapshotAgeMaxMs } from "../schema/settings";
@@ -22,14 +28,7 @@ import {
   setRootConfig,
   setRootRole,
 } from "./roots";
-import {
-  PHASE_INGEST,
-  PHASE_READING,
-  S_ROOT,
-  phaseOf,
-  streamFind,
-  streamRemove,
-} from "./streams";
+import { PHASE_INGEST, PHASE_READING, S_ROOT, phaseOf, streamFind, streamRemove } from "./streams";
 import { tick, tickFaster, tickReset } from "./tick";
 import { watchdogReset } from "./watchdog";
 import { nowMs, publish } from "./worker";
@@ -62,13 +61,13 @@ export function contextCreate(context: u32, parent: u32): void {
 // A direct-mapped memory of the latest contexts' parents; a stream whose entry was overwritten before its
 // headers came, 8,192 contexts later, passes through untouched.
 function rememberParent(context: u32, parent: u32): void {
-  const at = parents + (<usize>(context & (PARENTS - 1)) << 3);
+  const at = parents + ((<usize>(context & (PARENTS - 1))) << 3);
   store<u32>(at, context);
   store<u32>(at, parent, 4);
 }
 
 function rootOfStream(context: u32): u32 {
-  const at = parents + (<usize>(context & (PARENTS - 1)) << 3);
+  const at = parents + ((<usize>(context & (PARENTS - 1))) << 3);
   return load<u32>(at) == context ? rootFind(load<u32>(at, 4)) : NO_ROOT;
 }
 

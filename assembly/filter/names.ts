@@ -36,7 +36,9 @@ export const V_POST = ascii("POST");
 export const P_ROOT_ID = ascii("plugin_root_id");
 export const P_CLUSTER = ascii("xds\0cluster_name");
 export const P_ROUTE_POOL = ascii("xds\0route_metadata\0filter_metadata\0epp\0pool");
-export const P_SUBSET = ascii("metadata\0filter_metadata\0envoy.lb.subset_hint\0x-gateway-destination-endpoint-subset");
+export const P_SUBSET = ascii(
+  "metadata\0filter_metadata\0envoy.lb.subset_hint\0x-gateway-destination-endpoint-subset",
+);
 export const P_UPSTREAM_ADDRESS = ascii("upstream\0address");
 export const P_ATTEMPTS = ascii("upstream\0request_attempt_count");
 export const P_RESPONSE_FLAGS = ascii("response\0flags");

@@ -95,7 +95,13 @@ export function registerPool(name: usize, bytes: u32): bool {
 }
 
 /** Stores a checked snapshot for all workers, stamped with the time of its receipt. */
-export function storeSnapshot(name: usize, bytes: u32, snapshot: usize, snapshotBytes: u32, nowNs: u64): void {
+export function storeSnapshot(
+  name: usize,
+  bytes: u32,
+  snapshot: usize,
+  snapshotBytes: u32,
+  nowNs: u64,
+): void {
   sharedSet(keyBuffer, namedKey(K_SNAPSHOT, name, bytes), snapshot, snapshotBytes);
   store<u64>(epochBuffer, nowNs);
   store<f64>(epochBuffer, <f64>nowNs / 1000000, 8);

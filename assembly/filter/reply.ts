@@ -28,7 +28,14 @@ const REASONS: u32 = 5;
 //   ┌ reason: u32 status, then Texts: metric label, x-llm-d-request-dropped-reason (0 = none), OpenAI type, Anthropic type ┐
 const REASON_BYTES: usize = 20;
 const reasons: usize = memory.data(5 * 20, 4);
-function reason(index: u32, status: u32, label: string, dropped: string, openai: string, anthropic: string): void {
+function reason(
+  index: u32,
+  status: u32,
+  label: string,
+  dropped: string,
+  openai: string,
+  anthropic: string,
+): void {
   const at = reasons + <usize>index * REASON_BYTES;
   store<u32>(at, status);
   store<u32>(at, <u32>ascii(label), 4);
@@ -36,8 +43,22 @@ function reason(index: u32, status: u32, label: string, dropped: string, openai:
   store<u32>(at, <u32>ascii(openai), 12);
   store<u32>(at, <u32>ascii(anthropic), 16);
 }
-reason(REFUSED_NO_ENDPOINTS, 503, "no_endpoints", "rejected-no-endpoints", "ServiceUnavailableError", "overloaded_error");
-reason(REFUSED_NO_SNAPSHOT, 503, "no_snapshot", "rejected-no-endpoints", "ServiceUnavailableError", "overloaded_error");
+reason(
+  REFUSED_NO_ENDPOINTS,
+  503,
+  "no_endpoints",
+  "rejected-no-endpoints",
+  "ServiceUnavailableError",
+  "overloaded_error",
+);
+reason(
+  REFUSED_NO_SNAPSHOT,
+  503,
+  "no_snapshot",
+  "rejected-no-endpoints",
+  "ServiceUnavailableError",
+  "overloaded_error",
+);
 reason(REFUSED_BAD_BODY, 400, "bad_body", "", "BadRequestError", "invalid_request_error");
 reason(REFUSED_TOO_LARGE, 413, "too_large", "", "BadRequestError", "request_too_large");
 reason(REFUSED_SATURATED, 429, "saturated", "rejected-saturated", "RateLimitError", "rate_limit_error");

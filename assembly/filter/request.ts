@@ -61,7 +61,13 @@ import {
   V_POST,
 } from "./names";
 import { refreshPools, resolvePool } from "./pools";
-import { REFUSED_BAD_BODY, REFUSED_NO_ENDPOINTS, REFUSED_NO_SNAPSHOT, REFUSED_SATURATED, REFUSED_TOO_LARGE } from "./reply";
+import {
+  REFUSED_BAD_BODY,
+  REFUSED_NO_ENDPOINTS,
+  REFUSED_NO_SNAPSHOT,
+  REFUSED_SATURATED,
+  REFUSED_TOO_LARGE,
+} from "./reply";
 import { refuse, refuseText } from "./reply";
 import {
   F_EARLY,
@@ -162,7 +168,8 @@ function walkHeaders(): void {
         isPost = textEquals(V_POST, headerValue(), headerValueBytes());
       }
     } else if (first == 99) {
-      if (textEquals(H_CONTENT_LENGTH, name, bytes)) contentLength = parseLength(headerValue(), headerValueBytes());
+      if (textEquals(H_CONTENT_LENGTH, name, bytes))
+        contentLength = parseLength(headerValue(), headerValueBytes());
     } else if (first == 120) {
       removals |= steering(name, bytes);
     }
@@ -187,14 +194,14 @@ store<u32>(steeringNames, <u32>H_RETRY_HEADER_NAMES, 36);
 
 function steering(name: usize, bytes: u32): u32 {
   for (let i: u32 = 0; i < STEERING; i++) {
-    if (textEquals(load<u32>(steeringNames + (<usize>i << 2)), name, bytes)) return 1 << i;
+    if (textEquals(load<u32>(steeringNames + ((<usize>i) << 2)), name, bytes)) return 1 << i;
   }
   return 0;
 }
 
 function removeSteering(removals: u32): void {
   for (let i: u32 = 0; i < STEERING; i++) {
-    if (removals & (1 << i)) removeHeader(MAP_REQUEST_HEADERS, load<u32>(steeringNames + (<usize>i << 2)));
+    if (removals & (1 << i)) removeHeader(MAP_REQUEST_HEADERS, load<u32>(steeringNames + ((<usize>i) << 2)));
   }
 }
 
@@ -258,7 +265,9 @@ export function conclude(stream: usize, config: u32, blind: bool): u32 {
   return afterDecision(stream, load<u32>(stream, S_API), outcome);
 }
 
-const T_NO_ENDPOINTS = ascii("failed to find endpoint candidates for serving the request: no endpoint of the pool is ready");
+const T_NO_ENDPOINTS = ascii(
+  "failed to find endpoint candidates for serving the request: no endpoint of the pool is ready",
+);
 const T_NONE_ELIGIBLE = ascii("no endpoint of the pool passes the configured filters");
 
 function afterDecision(stream: usize, api: u32, outcome: u32): u32 {
@@ -276,7 +285,8 @@ export function requestBody(stream: usize, config: u32, size: u32, endOfStream: 
   let seen = load<u32>(stream, S_SEEN);
   while (seen < size) {
     const mark = inboxMark();
-    if (buffer(BUFFER_REQUEST_BODY, seen, min(size - seen, READ_BYTES)) != STATUS_OK || valueBytes() == 0) break;
+    if (buffer(BUFFER_REQUEST_BODY, seen, min(size - seen, READ_BYTES)) != STATUS_OK || valueBytes() == 0)
+      break;
     const status = promptFeed(prompt, valuePtr(), valueBytes());
     seen += valueBytes();
     inboxReset(mark);

@@ -1,9 +1,5 @@
 // The response phases: which host really answered, its first token, its usage, and the end of the stream.
-import {
-  BUFFER_RESPONSE_BODY,
-  MAP_RESPONSE_HEADERS,
-  STATUS_OK,
-} from "../abi/constants";
+import { BUFFER_RESPONSE_BODY, MAP_RESPONSE_HEADERS, STATUS_OK } from "../abi/constants";
 import { inboxMark, inboxReset } from "../abi/inbox";
 import {
   buffer,
@@ -43,7 +39,14 @@ import {
   countUp,
 } from "./counters";
 import { forgetPrefix, moveTo, releasePrefill, releaseReservation } from "./decide";
-import { H_CONTENT_TYPE, H_STATUS, P_ATTEMPTS, P_RESPONSE_FLAGS, P_UPSTREAM_ADDRESS, V_EVENT_STREAM } from "./names";
+import {
+  H_CONTENT_TYPE,
+  H_STATUS,
+  P_ATTEMPTS,
+  P_RESPONSE_FLAGS,
+  P_UPSTREAM_ADDRESS,
+  V_EVENT_STREAM,
+} from "./names";
 import {
   F_EVENT_STREAM,
   F_FIRST_DATA,

@@ -75,7 +75,7 @@ export function statusWrite(now: f64): u32 {
     writeLiteral('"');
     writeText(counterName(i));
     writeLiteral('":');
-    writeU64(load<u64>(totals + (<usize>i << 3)));
+    writeU64(load<u64>(totals + ((<usize>i) << 3)));
   }
   writeLiteral('},"pools":[');
   let isTruncated = false;
@@ -99,8 +99,8 @@ function sumCells(now: f64): u32 {
     if (cellCheck(cell, valueBytes()) && now - cellHeartbeatMs(cell) <= <u32>CELL_LAPSE_MS) {
       workers++;
       for (let i: u32 = 0; i < COUNTERS_NAMED; i++) {
-        const total = totals + (<usize>i << 3);
-        store<u64>(total, load<u64>(total) + load<u64>(cell + CELL_AT_COUNTERS + (<usize>i << 3)));
+        const total = totals + ((<usize>i) << 3);
+        store<u64>(total, load<u64>(total) + load<u64>(cell + CELL_AT_COUNTERS + ((<usize>i) << 3)));
       }
       if (n != ownCell()) cellAdd(cell);
     }

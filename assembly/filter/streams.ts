@@ -119,7 +119,7 @@ function placeOf(context: u32): u32 {
 export function streamFind(context: u32): usize {
   let place = placeOf(context);
   while (true) {
-    const at = map + (<usize>place << 3);
+    const at = map + ((<usize>place) << 3);
     const held = load<u32>(at);
     if (held == context) return streamAt(load<u32>(at, 4));
     if (held == 0) return 0;
@@ -130,16 +130,16 @@ export function streamFind(context: u32): usize {
 /** A zeroed record for a new stream; 0 when all STREAMS_MAX are taken. */
 export function streamAdd(context: u32): usize {
   let slot: u32;
-  if (freeCount > 0) slot = <u32>load<u16>(freeSlots + (<usize>--freeCount << 1));
+  if (freeCount > 0) slot = <u32>load<u16>(freeSlots + ((<usize>--freeCount) << 1));
   else if (touched < <u32>STREAMS_MAX) slot = touched++;
   else return 0;
   const stream = streamAt(slot);
   memory.fill(stream, 0, AT_PROMPT);
   store<u32>(stream, context, S_CONTEXT);
   let place = placeOf(context);
-  while (load<u32>(map + (<usize>place << 3)) != 0) place = (place + 1) & (MAP_PLACES - 1);
-  store<u32>(map + (<usize>place << 3), context);
-  store<u32>(map + (<usize>place << 3), slot, 4);
+  while (load<u32>(map + ((<usize>place) << 3)) != 0) place = (place + 1) & (MAP_PLACES - 1);
+  store<u32>(map + ((<usize>place) << 3), context);
+  store<u32>(map + ((<usize>place) << 3), slot, 4);
   return stream;
 }
 
@@ -147,28 +147,29 @@ export function streamAdd(context: u32): usize {
 export function streamRemove(stream: usize): void {
   const context = load<u32>(stream, S_CONTEXT);
   let place = placeOf(context);
-  while (load<u32>(map + (<usize>place << 3)) != context) place = (place + 1) & (MAP_PLACES - 1);
-  const slot = load<u32>(map + (<usize>place << 3), 4);
+  while (load<u32>(map + ((<usize>place) << 3)) != context) place = (place + 1) & (MAP_PLACES - 1);
+  const slot = load<u32>(map + ((<usize>place) << 3), 4);
   closeGap(place);
   store<u32>(stream, PHASE_FREE, S_PHASE);
   store<u32>(stream, 0, S_CONTEXT);
-  store<u16>(freeSlots + (<usize>(freeCount++) << 1), <u16>slot);
+  store<u16>(freeSlots + ((<usize>freeCount) << 1), <u16>slot);
+  freeCount++;
 }
 
 function closeGap(gap: u32): void {
   let place = gap;
   while (true) {
     place = (place + 1) & (MAP_PLACES - 1);
-    const at = map + (<usize>place << 3);
+    const at = map + ((<usize>place) << 3);
     const context = load<u32>(at);
     if (context == 0) break;
     // An entry may move back only to a place that is not before its own first choice.
     if (((place - placeOf(context)) & (MAP_PLACES - 1)) >= ((place - gap) & (MAP_PLACES - 1))) {
-      store<u64>(map + (<usize>gap << 3), load<u64>(at));
+      store<u64>(map + ((<usize>gap) << 3), load<u64>(at));
       gap = place;
     }
   }
-  store<u64>(map + (<usize>gap << 3), 0);
+  store<u64>(map + ((<usize>gap) << 3), 0);
 }
 
 // Field access, so that the phases read like sentences.
@@ -189,8 +190,8 @@ export function setPhase(stream: usize, phase: u32): void {
 }
 /** Row of the `index`-th destination, and the generation it had at the decision. */
 export function destinationRow(stream: usize, index: u32): u32 {
-  return <u32>load<u16>(stream + S_ROWS + (<usize>index << 1));
+  return <u32>load<u16>(stream + S_ROWS + ((<usize>index) << 1));
 }
 export function destinationGeneration(stream: usize, index: u32): u32 {
-  return <u32>load<u16>(stream + S_GENERATIONS + (<usize>index << 1));
+  return <u32>load<u16>(stream + S_GENERATIONS + ((<usize>index) << 1));
 }

@@ -58,7 +58,7 @@ export function tick(context: u32, root: u32): void {
 
 /** A root's place is taken by another: its period is unknown again. */
 export function tickReset(root: u32): void {
-  store<u32>(periods + (<usize>root << 2), TICK_IDLE_MS);
+  store<u32>(periods + ((<usize>root) << 2), TICK_IDLE_MS);
   setTickMs(TICK_IDLE_MS);
 }
 
@@ -71,7 +71,7 @@ export function tickFaster(root: u32): void {
 // configuration. An ingest root has nothing to hurry for.
 function setPeriod(root: u32, isIdle: bool): void {
   if (rootRole(root) == ROLE_INGEST) return;
-  const at = periods + (<usize>root << 2);
+  const at = periods + ((<usize>root) << 2);
   const ms = isIdle ? TICK_IDLE_MS : configTickMs(rootConfig(root));
   if (load<u32>(at) == ms) return;
   store<u32>(at, ms);
@@ -89,7 +89,8 @@ function meter(now: f64): void {
       tokens += rowF64(COLUMN_INFLIGHT_TOKENS, row);
     }
     meterInflight(pool, <u64>requests, <u64>tokens);
-    if (poolHasSnapshot(pool)) meterPool(pool, <u64>Math.max(0, now - poolReceivedMs(pool)), readyEndpoints(pool));
+    if (poolHasSnapshot(pool))
+      meterPool(pool, <u64>Math.max(0, now - poolReceivedMs(pool)), readyEndpoints(pool));
   }
 }
 

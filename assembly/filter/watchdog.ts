@@ -66,7 +66,9 @@ export function noteResumed(root: u32, nowMs: f64): void {
   if (load<f64>(at, 8) > nowMs + WAIT_MS * 2) return;
   if (load<f64>(at, 16) == 0) {
     writeBegin(line, 400);
-    writeLiteral("epp: no request body reached the filter: deciding at the headers from now on, without the prompt. ");
+    writeLiteral(
+      "epp: no request body reached the filter: deciding at the headers from now on, without the prompt. ",
+    );
     writeLiteral("Set allow_on_headers_stop_iteration: true in this plugin's configuration (Envoy >= 1.35)");
     log(LOG_ERROR, line, writeLength());
   }

@@ -5,11 +5,19 @@
 import { CAS_CREATE, LOG_INFO, LOG_WARN, STATUS_OK } from "../abi/constants";
 import { inboxMark, inboxReset } from "../abi/inbox";
 import { log, nowNs, sharedGet, sharedSet, valueBytes, valueCas, valuePtr } from "../abi/host";
-import { textBytes, writeBegin, writeByte, writeLength, writeLiteral, writeText, writeU64 } from "../text/text";
+import {
+  textBytes,
+  writeBegin,
+  writeByte,
+  writeLength,
+  writeLiteral,
+  writeText,
+  writeU64,
+} from "../text/text";
 import { CELL_HEARTBEAT_MS, CELL_LAPSE_MS } from "../wire/cell";
 import { JOURNAL_HEADER_BYTES, JOURNAL_SEGMENTS, JOURNAL_SEGMENT_BYTES } from "../wire/journal";
 import { WORKERS_MAX } from "../wire/limits";
-import { PRIME_1, avalanche } from "../prefix/hash";
+import { PRIME_1, avalanche } from "../text/hash";
 import {
   cellAdd,
   cellBuild,
@@ -108,14 +116,19 @@ export function startWorker(): void {
     // A ticket of 0 would overwrite whatever is there.
     cellBuild(owner, <f64>now / 1000000, 0);
     const bytes = numberedKey(K_CELL, n);
-    if (sharedSet(keyBuffer, bytes, cellPtr(), cellBytes(), cas == 0 ? CAS_CREATE : cas) != STATUS_OK) continue;
+    if (sharedSet(keyBuffer, bytes, cellPtr(), cellBytes(), cas == 0 ? CAS_CREATE : cas) != STATUS_OK)
+      continue;
     cellNumber = n;
     journalReset();
     logClaim(LOG_INFO, "epp: worker claimed cell ", n);
     return;
   }
   countUp(COUNT_NO_CELL);
-  logClaim(LOG_WARN, "epp: no cell is free for this worker; it counts its own work alone; cells: ", WORKERS_MAX);
+  logClaim(
+    LOG_WARN,
+    "epp: no cell is free for this worker; it counts its own work alone; cells: ",
+    WORKERS_MAX,
+  );
 }
 
 function cellIsFree(n: u32, now: f64): bool {
@@ -203,7 +216,7 @@ function readCells(now: f64): void {
 }
 
 function followJournal(n: u32, journalOwner: u64, head: u64, now: f64): void {
-  const cursor = cursors + (<usize>n << 4);
+  const cursor = cursors + ((<usize>n) << 4);
   if (load<u64>(cursor) != journalOwner) {
     store<u64>(cursor, journalOwner);
     store<u64>(cursor, oldestPosition(head), 8);

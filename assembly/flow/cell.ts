@@ -47,7 +47,7 @@ export function cellEntriesDropped(): u64 {
 }
 /** This worker's counter at `index` < <u32>CELL_COUNTERS: a u64 that travels with the cell. */
 export function counterPtr(index: u32): usize {
-  return cell + CELL_AT_COUNTERS + (<usize>index << 3);
+  return cell + CELL_AT_COUNTERS + ((<usize>index) << 3);
 }
 
 /** Puts the cell together from the reservations; read it with cellPtr and cellBytes. */

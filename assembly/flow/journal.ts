@@ -94,7 +94,7 @@ export function journalWrite(
   store<u64>(record, poolHash(pool), 8);
   store<u64>(record, newTokens, 16);
   for (let i: u32 = 0; i < keys; i++) {
-    store<u64>(record + JOURNAL_RECORD_BYTES + (<usize>i << 3), chainKey(chain, from + i, root));
+    store<u64>(record + JOURNAL_RECORD_BYTES + ((<usize>i) << 3), chainKey(chain, from + i, root));
   }
   used += JOURNAL_RECORD_BYTES + keys * 8;
   store<u32>(segment, used, 8);
@@ -139,7 +139,7 @@ function replay(record: usize, keys: u32, nowMs: f64): void {
   if (kind & JOURNAL_COLD) setRowF64(COLUMN_COLD_USED_MS, row, nowMs);
   indexStored(row, load<u32>(record, 16));
   for (let i: u32 = 0; i < keys; i++) {
-    const key = load<u64>(record + JOURNAL_RECORD_BYTES + (<usize>i << 3));
+    const key = load<u64>(record + JOURNAL_RECORD_BYTES + ((<usize>i) << 3));
     if (kind & JOURNAL_REMOVED) indexRemove(key, row);
     else if (kind & JOURNAL_STORED) indexInsert(key, row);
   }

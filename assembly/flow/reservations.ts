@@ -37,8 +37,8 @@ function refresh(row: u32): void {
   const at = rowAt(row);
   const requests = <f64>load<u32>(at) + <f64>load<u32>(at, AT_OTHER_REQUESTS);
   const tokens = <f64>load<u64>(at, AT_TOKENS) + <f64>load<u64>(at, AT_OTHER_TOKENS);
-  store<f64>(f64Column(COLUMN_INFLIGHT_REQUESTS) + (<usize>row << 3), requests);
-  store<f64>(f64Column(COLUMN_INFLIGHT_TOKENS) + (<usize>row << 3), tokens);
+  store<f64>(f64Column(COLUMN_INFLIGHT_REQUESTS) + ((<usize>row) << 3), requests);
+  store<f64>(f64Column(COLUMN_INFLIGHT_TOKENS) + ((<usize>row) << 3), tokens);
 }
 
 /** Whether anything of ours changed since reservationsPublished(). */
@@ -58,7 +58,7 @@ export function busyRowCount(): u32 {
   return busyCount;
 }
 export function busyRow(index: u32): u32 {
-  return <u32>load<u16>(busyRows + (<usize>index << 1));
+  return <u32>load<u16>(busyRows + ((<usize>index) << 1));
 }
 export function ownRequests(row: u32): u32 {
   return load<u32>(rowAt(row));
@@ -69,20 +69,20 @@ export function ownTokens(row: u32): u64 {
 
 /** Puts a row on the list that the cell is made from. */
 export function markBusy(row: u32): void {
-  const place = load<u16>(busyPlaces + (<usize>row << 1));
+  const place = load<u16>(busyPlaces + ((<usize>row) << 1));
   if (place != 0) return;
-  store<u16>(busyRows + (<usize>busyCount << 1), <u16>row);
-  store<u16>(busyPlaces + (<usize>row << 1), <u16>++busyCount);
+  store<u16>(busyRows + ((<usize>busyCount) << 1), <u16>row);
+  store<u16>(busyPlaces + ((<usize>row) << 1), <u16>++busyCount);
 }
 
 /** Takes it off again; the caller knows that it carries nothing. */
 export function unmarkBusy(row: u32): void {
-  const place = <u32>load<u16>(busyPlaces + (<usize>row << 1));
+  const place = <u32>load<u16>(busyPlaces + ((<usize>row) << 1));
   if (place == 0) return;
-  const last = <u32>load<u16>(busyRows + (<usize>--busyCount << 1));
+  const last = <u32>load<u16>(busyRows + ((<usize>--busyCount) << 1));
   store<u16>(busyRows + ((<usize>place - 1) << 1), <u16>last);
-  store<u16>(busyPlaces + (<usize>last << 1), <u16>place);
-  store<u16>(busyPlaces + (<usize>row << 1), 0);
+  store<u16>(busyPlaces + ((<usize>last) << 1), <u16>place);
+  store<u16>(busyPlaces + ((<usize>row) << 1), 0);
 }
 
 /** One more request, with `tokens` prompt tokens to compute, goes to the row. */
@@ -119,7 +119,7 @@ export function releaseRequest(row: u32): void {
 /** Forgets the others' work, before their cells are read anew. */
 export function clearOthers(): void {
   for (let i: u32 = 0; i < otherCount; i++) {
-    const row = <u32>load<u16>(otherRows + (<usize>i << 1));
+    const row = <u32>load<u16>(otherRows + ((<usize>i) << 1));
     store<u32>(rowAt(row), 0, AT_OTHER_REQUESTS);
     store<u64>(rowAt(row), 0, AT_OTHER_TOKENS);
     refresh(row);
@@ -132,7 +132,7 @@ export function otherRowCount(): u32 {
   return otherCount;
 }
 export function otherRow(index: u32): u32 {
-  return <u32>load<u16>(otherRows + (<usize>index << 1));
+  return <u32>load<u16>(otherRows + ((<usize>index) << 1));
 }
 
 /** Adds one other worker's work at a row; `generation` must be the row's present one, else nothing happens. */
@@ -141,7 +141,8 @@ export function addOther(row: u32, generation: u32, requests: u32, tokens: u32):
   const at = rowAt(row);
   if (!isListed(row)) {
     if (otherCount >= <u32>ROWS_MAX) return false;
-    store<u16>(otherRows + (<usize>(otherCount++) << 1), <u16>row);
+    store<u16>(otherRows + ((<usize>otherCount) << 1), <u16>row);
+    otherCount++;
   }
   store<u32>(at, load<u32>(at, AT_OTHER_REQUESTS) + requests, AT_OTHER_REQUESTS);
   store<u64>(at, load<u64>(at, AT_OTHER_TOKENS) + tokens, AT_OTHER_TOKENS);
@@ -154,7 +155,7 @@ const stamps: usize = memory.data(4096 * 4, 4);
 let stamp: u32 = 1;
 
 function isListed(row: u32): bool {
-  const at = stamps + (<usize>row << 2);
+  const at = stamps + ((<usize>row) << 2);
   if (load<u32>(at) == stamp) return true;
   store<u32>(at, stamp);
   return false;

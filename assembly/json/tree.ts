@@ -3,7 +3,7 @@
 // One document at a time: the next treeParse overwrites the table. The text handed in is not needed
 // afterwards. Of members with the same name the last one counts and the others are taken out of the object,
 // as Python's json.loads does; treeDuplicateCount and treeDuplicateNode tell.
-import { hashBytes } from "../prefix/hash";
+import { hashBytes } from "../text/hash";
 import {
   EVENT_ARRAY_END,
   EVENT_ARRAY_START,

@@ -60,19 +60,19 @@ export function u32Column(column: u32): usize {
 }
 
 export function rowF64(column: u32, row: u32): f64 {
-  return load<f64>(f64Column(column) + (<usize>row << 3));
+  return load<f64>(f64Column(column) + ((<usize>row) << 3));
 }
 
 export function setRowF64(column: u32, row: u32, value: f64): void {
-  store<f64>(f64Column(column) + (<usize>row << 3), value);
+  store<f64>(f64Column(column) + ((<usize>row) << 3), value);
 }
 
 export function rowU32(column: u32, row: u32): u32 {
-  return load<u32>(u32Column(column) + (<usize>row << 2));
+  return load<u32>(u32Column(column) + ((<usize>row) << 2));
 }
 
 export function setRowU32(column: u32, row: u32, value: u32): void {
-  store<u32>(u32Column(column) + (<usize>row << 2), value);
+  store<u32>(u32Column(column) + ((<usize>row) << 2), value);
 }
 
 /** Row of a pool's slot. */

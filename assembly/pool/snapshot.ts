@@ -50,7 +50,7 @@ import {
   SNAPSHOT_RECORD_BYTES,
   SNAPSHOT_VERSION,
 } from "../wire/snapshot";
-import { hashBytes } from "../prefix/hash";
+import { hashBytes } from "../text/hash";
 import {
   COLUMN_BLOCK_TOKENS,
   COLUMN_COLD_USED_MS,
@@ -76,7 +76,15 @@ import {
   setRowU32,
 } from "./rows";
 import { setRowRecord } from "./labels";
-import { writeBegin, writeByte, writeBytes, writeF64, writeLength, writeLiteral, writeU64 } from "../text/text";
+import {
+  writeBegin,
+  writeByte,
+  writeBytes,
+  writeF64,
+  writeLength,
+  writeLiteral,
+  writeU64,
+} from "../text/text";
 
 /** Checksum of a snapshot; `ptr` is 4-byte aligned and readable up to the next multiple of 4. */
 export function snapshotChecksum(ptr: usize, bytes: u32): u32 {
@@ -138,7 +146,7 @@ function faultText(endpoint: i32, name: string, ptr: usize, bytes: u32, expected
   writeBegin(message, MESSAGE_BYTES);
   writeByte(34);
   writeBytes(ptr, min(bytes, 96));
-  writeLiteral("\": expected ");
+  writeLiteral('": expected ');
   writeLiteral(expected);
   messageLength = writeLength();
   return false;
@@ -146,9 +154,10 @@ function faultText(endpoint: i32, name: string, ptr: usize, bytes: u32, expected
 
 /** Whether the bytes are a well-formed snapshot; if not, snapshotError…() names the field. 4-byte aligned. */
 export function snapshotCheck(ptr: usize, bytes: u32): bool {
-  if (bytes < <u32>SNAPSHOT_HEADER_BYTES) return fault(-1, "totalBytes", bytes, "at least the 64-byte header");
+  if (bytes < <u32>SNAPSHOT_HEADER_BYTES)
+    return fault(-1, "totalBytes", bytes, "at least the 64-byte header");
   if (bytes > <u32>SNAPSHOT_BYTES_MAX) return fault(-1, "totalBytes", bytes, "at most 262144");
-  if (load<u32>(ptr) != SNAPSHOT_MAGIC) return fault(-1, "magic", load<u32>(ptr), "827543621, \"EPS1\"");
+  if (load<u32>(ptr) != SNAPSHOT_MAGIC) return fault(-1, "magic", load<u32>(ptr), '827543621, "EPS1"');
   const version = load<u16>(ptr, SNAPSHOT_AT_VERSION);
   if (version != SNAPSHOT_VERSION) return fault(-1, "version", version, "1, the version this filter reads");
   const headerBytes = load<u16>(ptr, SNAPSHOT_AT_HEADER_BYTES);
@@ -197,10 +206,42 @@ function checkEndpoint(ptr: usize, bytes: u32, record: usize, i: i32): bool {
     return fault(i, "gpuMemory", load<f32>(record, ENDPOINT_AT_GPU_MEMORY), "0 to 1");
   }
   return (
-    checkRefs(ptr, bytes, i, "models", load<u32>(record, ENDPOINT_AT_MODELS), load<u16>(record, ENDPOINT_AT_MODEL_COUNT), MODELS_MAX) &&
-    checkRefs(ptr, bytes, i, "labels", load<u32>(record, ENDPOINT_AT_LABELS), <u32>load<u16>(record, ENDPOINT_AT_LABEL_COUNT) * 2, LABELS_MAX * 2) &&
-    checkRefs(ptr, bytes, i, "activeLoras", load<u32>(record, ENDPOINT_AT_LORA_ACTIVE), load<u16>(record, ENDPOINT_AT_LORA_ACTIVE_COUNT), LORAS_MAX) &&
-    checkRefs(ptr, bytes, i, "waitingLoras", load<u32>(record, ENDPOINT_AT_LORA_WAITING), load<u16>(record, ENDPOINT_AT_LORA_WAITING_COUNT), LORAS_MAX)
+    checkRefs(
+      ptr,
+      bytes,
+      i,
+      "models",
+      load<u32>(record, ENDPOINT_AT_MODELS),
+      load<u16>(record, ENDPOINT_AT_MODEL_COUNT),
+      MODELS_MAX,
+    ) &&
+    checkRefs(
+      ptr,
+      bytes,
+      i,
+      "labels",
+      load<u32>(record, ENDPOINT_AT_LABELS),
+      <u32>load<u16>(record, ENDPOINT_AT_LABEL_COUNT) * 2,
+      LABELS_MAX * 2,
+    ) &&
+    checkRefs(
+      ptr,
+      bytes,
+      i,
+      "activeLoras",
+      load<u32>(record, ENDPOINT_AT_LORA_ACTIVE),
+      load<u16>(record, ENDPOINT_AT_LORA_ACTIVE_COUNT),
+      LORAS_MAX,
+    ) &&
+    checkRefs(
+      ptr,
+      bytes,
+      i,
+      "waitingLoras",
+      load<u32>(record, ENDPOINT_AT_LORA_WAITING),
+      load<u16>(record, ENDPOINT_AT_LORA_WAITING_COUNT),
+      LORAS_MAX,
+    )
   );
 }
 
@@ -209,7 +250,7 @@ function checkRefs(ptr: usize, bytes: u32, i: i32, name: string, offset: u32, co
   if (count == 0) return true;
   if (!isInside(bytes, offset, count * 8)) return fault(i, name, offset, "an offset inside the snapshot");
   for (let k: u32 = 0; k < count; k++) {
-    const ref = ptr + offset + (<usize>k << 3);
+    const ref = ptr + offset + ((<usize>k) << 3);
     if (!isInside(bytes, load<u32>(ref), load<u32>(ref, 4))) {
       return fault(i, name, load<u32>(ref), "text inside the snapshot");
     }
@@ -239,7 +280,8 @@ function isAddress(ptr: usize, bytes: u32): bool {
     if (port > 65535) return false;
   }
   if (port == 0) return false;
-  if (load<u8>(ptr) == 91) return colon > 3 && load<u8>(ptr + colon - 1) == 93 && isHost(ptr + 1, colon - 2, true);
+  if (load<u8>(ptr) == 91)
+    return colon > 3 && load<u8>(ptr + colon - 1) == 93 && isHost(ptr + 1, colon - 2, true);
   return isHost(ptr, colon, false);
 }
 
@@ -260,12 +302,12 @@ const onlyModels: usize = memory.data(16 * 8, 8);
 
 /** Endpoints of a pool that are ready and not draining. */
 export function readyEndpoints(pool: u32): u32 {
-  return load<u32>(readyCounts + (<usize>pool << 2));
+  return load<u32>(readyCounts + ((<usize>pool) << 2));
 }
 
 /** Whether all endpoints of a pool serve one and the same model, or tell no models at all. */
 export function hasOneModel(pool: u32): bool {
-  return load<u64>(onlyModels + (<usize>pool << 3)) != SEVERAL_MODELS;
+  return load<u64>(onlyModels + ((<usize>pool) << 3)) != SEVERAL_MODELS;
 }
 const SEVERAL_MODELS: u64 = 1;
 
@@ -281,7 +323,7 @@ export function snapshotApply(pool: u32, ptr: usize): void {
   const count = load<u32>(ptr, SNAPSHOT_AT_ENDPOINTS);
   let next: u32 = 0;
   let ready: u32 = 0;
-  store<u64>(onlyModels + (<usize>pool << 3), 0);
+  store<u64>(onlyModels + ((<usize>pool) << 3), 0);
   for (let i: u32 = 0; i < count; i++) {
     const record = ptr + SNAPSHOT_HEADER_BYTES + <usize>i * SNAPSHOT_RECORD_BYTES;
     const slot = <u32>load<u16>(record, ENDPOINT_AT_SLOT);
@@ -291,7 +333,7 @@ export function snapshotApply(pool: u32, ptr: usize): void {
     if ((load<u32>(record, ENDPOINT_AT_FLAGS) & 3) == 1) ready++;
   }
   while (next < <u32>POOL_ENDPOINTS_MAX) clearRow(rowOf(pool, next++));
-  store<u32>(readyCounts + (<usize>pool << 2), ready);
+  store<u32>(readyCounts + ((<usize>pool) << 2), ready);
 }
 
 function clearRow(row: u32): void {
@@ -334,13 +376,13 @@ function applyEndpoint(pool: u32, row: u32, record: usize, snapshot: usize): voi
 
 function hashNames(snapshot: usize, refs: u32, count: u32, target: usize): void {
   for (let k: u32 = 0; k < count; k++) {
-    const ref = snapshot + refs + (<usize>k << 3);
-    store<u64>(target + (<usize>k << 3), hashBytes(snapshot + load<u32>(ref), load<u32>(ref, 4)));
+    const ref = snapshot + refs + ((<usize>k) << 3);
+    store<u64>(target + ((<usize>k) << 3), hashBytes(snapshot + load<u32>(ref), load<u32>(ref, 4)));
   }
 }
 
 function noteModels(pool: u32, row: u32, models: u32): void {
-  const only = onlyModels + (<usize>pool << 3);
+  const only = onlyModels + ((<usize>pool) << 3);
   if (models == 0) return;
   const first = load<u64>(modelHashes(row)) | 2;
   const known = load<u64>(only);

@@ -1,7 +1,13 @@
 // The pools of this VM by name: each a fixed place (0…15), its last good snapshot, and when that came.
 import { POOLS_MAX, POOL_NAME_BYTES_MAX, POOL_ENDPOINTS_MAX, SNAPSHOT_BYTES_MAX } from "../wire/limits";
-import { hashBytes } from "../prefix/hash";
-import { COLUMN_GPU_MEMORY, COLUMN_GPU_UTILIZATION, COLUMN_KV_USAGE, COLUMN_RUNNING, COLUMN_WAITING } from "./rows";
+import { hashBytes } from "../text/hash";
+import {
+  COLUMN_GPU_MEMORY,
+  COLUMN_GPU_UTILIZATION,
+  COLUMN_KV_USAGE,
+  COLUMN_RUNNING,
+  COLUMN_WAITING,
+} from "./rows";
 import { rowOf, setRowF64 } from "./rows";
 import { snapshotApply } from "./snapshot";
 

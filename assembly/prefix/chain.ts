@@ -8,7 +8,7 @@
 // them that are prompt text themselves, tools and a system text apart from the messages, come first in the
 // engine's prompt: they are the chain's head and have one key of their own, the shallowest.
 import { PROMPT_HASHED_BYTES_MAX } from "../wire/limits";
-import { PRIME_1, PRIME_2, PRIME_3, PRIME_4, PRIME_5, mixPair, mixWord } from "./hash";
+import { PRIME_1, PRIME_2, PRIME_3, PRIME_4, PRIME_5, mixPair, mixWord } from "../text/hash";
 
 /** Bytes hashed at a time. */
 export const BLOCK_BYTES: u32 = 64;
@@ -75,7 +75,7 @@ export function chainReset(chain: usize): void {
 export function chainRelease(chain: usize): void {
   const held = (load<u32>(chain, AT_KEYS) + PAGE_KEYS - 1) / PAGE_KEYS;
   for (let i: u32 = 0; i < held; i++) {
-    store<u16>(freePages + (<usize>freePageCount << 1), load<u16>(chain + AT_PAGES + (<usize>i << 1)));
+    store<u16>(freePages + ((<usize>freePageCount) << 1), load<u16>(chain + AT_PAGES + ((<usize>i) << 1)));
     freePageCount++;
   }
   chainReset(chain);
@@ -148,8 +148,8 @@ export function chainKey(chain: usize, index: u32, root: u64): u64 {
     if (index == 0) return mixPair(PRIME_1, root);
     index--;
   }
-  const page = <usize>load<u16>(chain + AT_PAGES + ((<usize>index >> 5) << 1));
-  const key = mixPair(load<u64>(pages + (page << 8) + ((<usize>index & 31) << 3)), root);
+  const page = <usize>load<u16>(chain + AT_PAGES + (((<usize>index) >> 5) << 1));
+  const key = mixPair(load<u64>(pages + (page << 8) + (((<usize>index) & 31) << 3)), root);
   return key == 0 ? PRIME_3 : key;
 }
 
@@ -164,7 +164,7 @@ export function chainDepthBytes(chain: usize, index: u32): u32 {
 export function keyDepthBytes(index: u32): u32 {
   if (index < FINE_BLOCKS) return (index + 1) * BLOCK_BYTES;
   const octave = (index - FINE_BLOCKS) / KEYS_PER_OCTAVE;
-  const step = (index - FINE_BLOCKS) % KEYS_PER_OCTAVE + 1;
+  const step = ((index - FINE_BLOCKS) % KEYS_PER_OCTAVE) + 1;
   return ((FINE_BLOCKS << octave) + (step << (octave + 1))) * BLOCK_BYTES;
 }
 
@@ -184,11 +184,11 @@ function addKey(chain: usize, hash: u64): void {
   if (load<u8>(chain, AT_CUT)) return;
   const index = load<u32>(chain, AT_KEYS);
   if (index >= TEXT_KEYS_MAX) return;
-  const slot = chain + AT_PAGES + ((<usize>index >> 5) << 1);
+  const slot = chain + AT_PAGES + (((<usize>index) >> 5) << 1);
   if ((index & (PAGE_KEYS - 1)) == 0) {
     let page: u32;
     if (freePageCount > 0) {
-      page = <u32>load<u16>(freePages + (<usize>--freePageCount << 1));
+      page = <u32>load<u16>(freePages + ((<usize>--freePageCount) << 1));
     } else if (pagesTouched < CHAIN_PAGES) {
       page = pagesTouched++;
     } else {
@@ -198,7 +198,7 @@ function addKey(chain: usize, hash: u64): void {
     }
     store<u16>(slot, <u16>page);
   }
-  store<u64>(pages + (<usize>load<u16>(slot) << 8) + ((<usize>index & 31) << 3), hash);
+  store<u64>(pages + ((<usize>load<u16>(slot)) << 8) + (((<usize>index) & 31) << 3), hash);
   store<u32>(chain, index + 1, AT_KEYS);
 }
 

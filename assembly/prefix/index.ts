@@ -56,12 +56,12 @@ export function indexEvictions(): u64 {
 
 /** Advances a row's clock: it stored `tokens` new tokens. */
 export function indexStored(row: u32, tokens: u32): void {
-  const clock = rowClocks + (<usize>row << 3);
+  const clock = rowClocks + ((<usize>row) << 3);
   store<u64>(clock, load<u64>(clock) + tokens);
 }
 
 function clockOf(row: u32): u32 {
-  return <u32>(load<u64>(rowClocks + (<usize>row << 3)) / CLOCK_TOKENS);
+  return <u32>(load<u64>(rowClocks + ((<usize>row) << 3)) / CLOCK_TOKENS);
 }
 
 function capacityOf(row: u32): u32 {
@@ -76,15 +76,15 @@ function isAlive(holder: usize): bool {
 }
 
 function bucketOf(key: u64): usize {
-  return heads + (<usize>(<u32>(key >> 40) & (BUCKETS - 1)) << 2);
+  return heads + ((<usize>((<u32>(key >> 40)) & (BUCKETS - 1))) << 2);
 }
 
 function nodeAt(index: u32): usize {
-  return nodes + (<usize>index << 4);
+  return nodes + ((<usize>index) << 4);
 }
 
 function holderAt(index: u32): usize {
-  return holders + (<usize>index << 4);
+  return holders + ((<usize>index) << 4);
 }
 
 function findNode(key: u64): u32 {
@@ -131,7 +131,7 @@ export function indexInsert(key: u64, row: u32): void {
 }
 
 function touchHolder(holder: usize, row: u32): void {
-  store<u16>(holder, <u16>row | REFERENCED, HOLDER_ROW);
+  store<u16>(holder, (<u16>row) | REFERENCED, HOLDER_ROW);
   store<u16>(holder, <u16>rowU32(COLUMN_GENERATION, row), HOLDER_GENERATION);
   store<u32>(holder, clockOf(row), HOLDER_TOUCH);
 }
@@ -220,7 +220,7 @@ const depths: usize = memory.data(256 * 2, 16);
 
 /** Keys of the looked-up chain that `slot`'s endpoint holds, counted from the start; 0 = none. */
 export function matchedKeys(slot: u32): u32 {
-  return <u32>load<u16>(depths + (<usize>slot << 1));
+  return <u32>load<u16>(depths + ((<usize>slot) << 1));
 }
 
 /** Bytes of the looked-up chain's prompt that `slot`'s endpoint holds. */
@@ -249,7 +249,7 @@ export function indexLookup(chain: usize, root: u64, pool: u32, wanted: u32): u3
       holderIndex = load<u32>(holder, HOLDER_NEXT);
       const row = <u32>(load<u16>(holder, HOLDER_ROW) & ROW_MASK);
       if (row / POOL_ENDPOINTS_MAX != pool) continue;
-      const depth = depths + (<usize>(row % POOL_ENDPOINTS_MAX) << 1);
+      const depth = depths + ((<usize>(row % POOL_ENDPOINTS_MAX)) << 1);
       if (load<u16>(depth) != 0 || !isAlive(holder)) continue;
       store<u16>(depth, <u16>(i + 1));
       found++;
@@ -287,7 +287,8 @@ function isHeld(key: u64, pool: u32): bool {
   let index = load<u32>(nodeAt(nodeIndex), NODE_FIRST);
   for (let walked: u32 = 0; index != 0 && walked < HOLDERS_WALKED_MAX; walked++) {
     const holder = holderAt(index);
-    if (<u32>(load<u16>(holder, HOLDER_ROW) & ROW_MASK) / POOL_ENDPOINTS_MAX == pool && isAlive(holder)) return true;
+    if (<u32>(load<u16>(holder, HOLDER_ROW) & ROW_MASK) / POOL_ENDPOINTS_MAX == pool && isAlive(holder))
+      return true;
     index = load<u32>(holder, HOLDER_NEXT);
   }
   return false;

@@ -107,7 +107,9 @@ export function apiIsChecked(api: u32): bool {
 
 /** Whether a body without a model is refused, as llm-d's director does; the engines' own APIs name none. */
 export function apiNeedsModel(api: u32): bool {
-  return apiIsChecked(api) && api != API_VLLM_GENERATE && api != API_SGLANG_GENERATE && api != API_CONVERSATIONS;
+  return (
+    apiIsChecked(api) && api != API_VLLM_GENERATE && api != API_SGLANG_GENERATE && api != API_CONVERSATIONS
+  );
 }
 
 // Length of the path without its query string and one trailing slash.

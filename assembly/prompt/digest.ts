@@ -1,5 +1,5 @@
 // A hash of bytes that come in pieces: the same for every way they are cut.
-import { PRIME_1, PRIME_2, PRIME_3, PRIME_4, avalanche, mixWord } from "../prefix/hash";
+import { PRIME_1, PRIME_2, PRIME_3, PRIME_4, avalanche, mixWord } from "../text/hash";
 import { AT_DIGEST, AT_DIGEST_BYTES, AT_TAIL, AT_TAIL_BYTES } from "./layout";
 
 const BLOCK: u32 = 32;

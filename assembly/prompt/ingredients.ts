@@ -1,6 +1,6 @@
 // Everything beside the prompt's text that changes its prefix keys, as hashes, wherever it stands in the body.
 import { chainBoundary } from "../prefix/chain";
-import { mixPair } from "../prefix/hash";
+import { mixPair } from "../text/hash";
 import { API_ANTHROPIC_MESSAGES, API_CHAT, API_CHAT_RENDER, API_RESPONSES, API_SGLANG_GENERATE } from "./api";
 import {
   INGREDIENT_CHAT_TEMPLATE,

@@ -5,7 +5,7 @@
 // like are kept. A name that comes twice counts as Python's json.loads has it: the last one wins.
 import { JSON_OK } from "../json/events";
 import { scannerEnd, scannerFeed, scannerReset } from "../json/scanner";
-import { hashBytes } from "../prefix/hash";
+import { hashBytes } from "../text/hash";
 import { apiIsChecked } from "./api";
 import { foldIngredients } from "./ingredients";
 import { INGREDIENT_SALT, INGREDIENT_TOOLS } from "./fields";

@@ -1,7 +1,7 @@
 // Numbers, booleans and null of a request body, and token ids.
 import { parseNumber } from "../json/parse-number";
 import { chainText } from "../prefix/chain";
-import { mixPair } from "../prefix/hash";
+import { mixPair } from "../text/hash";
 import { beginPrompt } from "./begin";
 import { digestOf } from "./digest";
 import {

@@ -1,6 +1,6 @@
 // String values of a request body, piece by piece: prompt text, names, and what is hashed.
 import { chainBoundary, chainText, chainTextBytes } from "../prefix/chain";
-import { mixPair } from "../prefix/hash";
+import { mixPair } from "../text/hash";
 import { beginPrompt } from "./begin";
 import { digestAdd, digestEnd, digestOf } from "./digest";
 import {

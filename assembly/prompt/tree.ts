@@ -11,11 +11,12 @@ import {
   EVENT_STRING,
   EVENT_STRING_PIECE,
 } from "../json/events";
-import { PRIME_3, mixWord } from "../prefix/hash";
+import { PRIME_3, mixWord } from "../text/hash";
 import { digestAdd, digestEnd, digestOf, digestReset } from "./digest";
 import { INGREDIENT_FUNCTIONS, INGREDIENT_TOOLS, isCacheHint } from "./fields";
 import { JSON_ARRAY, JSON_OBJECT, deliver } from "./ingredients";
 import {
+  AT_DIGEST_BYTES,
   AT_EXTRA,
   AT_HEAD,
   AT_TOOLS,
@@ -119,7 +120,7 @@ function key(record: usize, ptr: usize, len: u32): void {
     setFlag(record, FLAG_SKIP_NEXT);
     return;
   }
-  countText(record, len);
+  countText(record, load<u32>(record, AT_DIGEST_BYTES) + len);
   fold(record, EVENT_KEY, digestEnd(record, ptr, len));
 }
 

@@ -127,8 +127,8 @@ function validateMessages(record: usize, kinds: u32, isBad: bool): u32 {
 
 function validateTokenIds(record: usize, kinds: u32, isBad: bool): u32 {
   if (isBad) return PROMPT_GENERATE_KIND;
-  if (hasFlag(record, FLAG_BAD_ID) || (kinds & KIND_ITEMS & ~KIND_ITEM_ID) != 0) return PROMPT_TOKEN_ID;
-  if (kinds != 0 && (kinds & (KIND_ARRAY | KIND_NULL)) == 0) return PROMPT_GENERATE_KIND;
+  if (hasFlag(record, FLAG_BAD_ID)) return PROMPT_TOKEN_ID;
+  if ((kinds & ~(KIND_ARRAY | KIND_NULL | KIND_ITEM_ID)) != 0) return PROMPT_GENERATE_KIND;
   return load<u32>(record, AT_TOKEN_IDS) == 0 ? PROMPT_TOKEN_IDS : 0;
 }
 

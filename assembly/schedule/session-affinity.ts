@@ -13,7 +13,7 @@
 // evictionTtl in ms (session_id), default 300,000.
 // Source: llm-d-router pkg/epp/framework/plugins/scheduling/{scorer,filter}/sessionaffinity @ ebab6879.
 import { rowAddressLen, rowAddressPtr, rowNameLen, rowNamePtr } from "../pool/labels";
-import { hashBytes, mixPair } from "../prefix/hash";
+import { hashBytes, mixPair } from "../text/hash";
 import { BASE64_TEXT_BYTES_MAX, base64Decode, base64Encode, base64EncodedBytes } from "./base64";
 import { candidateCount, candidateRow, candidateSet, candidatesKeep, setScore } from "./candidates";
 import { INSTANCE_AT_A, INSTANCE_AT_COUNT, INSTANCE_AT_LIST, INSTANCE_AT_MODE } from "./plan";

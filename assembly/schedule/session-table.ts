@@ -1,6 +1,6 @@
 // Which endpoint serves a session: bindings of hashed session ids to rows, with a time to live.
 import { COLUMN_GENERATION, rowU32 } from "../pool/rows";
-import { mixPair } from "../prefix/hash";
+import { mixPair } from "../text/hash";
 
 // Sets of 8 entries, picked by the key; a full set gives up its least recently used entry.
 const SETS: u32 = 2048;

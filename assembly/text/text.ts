@@ -92,7 +92,7 @@ const digits: usize = memory.data(24);
 export function writeU64(value: u64): void {
   let at: usize = 24;
   do {
-    store<u8>(digits + --at, <u8>(48 + value % 10));
+    store<u8>(digits + --at, <u8>(48 + (value % 10)));
     value /= 10;
   } while (value != 0);
   writeBytes(digits + at, 24 - <u32>at);

@@ -15,7 +15,7 @@ export {
   chainsCutTotal,
   keyDepthBytes,
 } from "../../../assembly/prefix/chain";
-export { avalanche, hashBytes, mixPair } from "../../../assembly/prefix/hash";
+export { avalanche, hashBytes, mixPair } from "../../../assembly/text/hash";
 export {
   indexEntries,
   indexEvictions,
