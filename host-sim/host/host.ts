@@ -161,6 +161,12 @@ export class ProxyWasmHost {
     this.uninstall(installed);
   }
 
+  /** Ends the process: every plugin is removed, and roots that were not done are dropped. */
+  close(): void {
+    for (const name of [...this.current.keys()]) this.removePlugin(name);
+    for (const thread of [this.main, ...this.threads]) thread.close();
+  }
+
   /** Installation id of a plugin by name or root id. */
   currentId(plugin: string): string | undefined {
     const named = this.current.get(plugin);

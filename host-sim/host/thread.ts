@@ -76,6 +76,14 @@ export class HostThread {
     else vm.pendingDone.set(root.pluginKey, root);
   }
 
+  /** Drops what is left of the VMs: no tick fires any more. */
+  close(): void {
+    for (const vm of this.vms.values()) {
+      for (const root of [...vm.roots.values(), ...vm.pendingDone.values()]) root.drop();
+    }
+    this.vms.clear();
+  }
+
   /** The plugin's current VM here, for tests that look into it. */
   vmOf(plugin: string): WasmVm {
     return this.handle(plugin).vm;

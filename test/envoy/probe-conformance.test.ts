@@ -8,6 +8,7 @@ import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ROOT } from "../../cli/envoy.ts";
 import { ENVOY_NEWEST, venvEnvoy } from "../../scripts/find-envoy.mjs";
+import { CLUSTER, DEAD_CLUSTER, EMPTY_CLUSTER, LISTENERS } from "../host/listeners.ts";
 import { MODULE_VARIANTS, variantBinary, type ModuleVariant } from "../host/module-variants.ts";
 import { SimulatedProxy } from "../host/play.ts";
 import { readRecorded, SCENARIOS, UPDATING, writeRecorded } from "../host/recorded.ts";
@@ -34,9 +35,12 @@ class Rig {
   static async start(version: string, gapMs: number): Promise<Rig> {
     const upstream = await ScriptedUpstream.start(gapMs);
     const dead = await refusingAddress();
-    const deadPort = Number(dead.address.split(":")[1]);
     try {
-      const envoy = await ProbeEnvoy.start(version, upstream.port, deadPort);
+      const envoy = await ProbeEnvoy.start(version, LISTENERS, [
+        { name: CLUSTER, hosts: [`127.0.0.1:${upstream.port}`] },
+        { name: DEAD_CLUSTER, hosts: [dead.address] },
+        { name: EMPTY_CLUSTER, hosts: [] },
+      ]);
       return new Rig(new EnvoyPlayer(envoy, upstream, gapMs), envoy, upstream, () => dead.release());
     } catch (error) {
       await upstream.stop();

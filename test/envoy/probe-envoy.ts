@@ -9,10 +9,7 @@ import { ROOT } from "../../cli/envoy.ts";
 import { venvEnvoy } from "../../scripts/find-envoy.mjs";
 import {
   CLUSTER,
-  DEAD_CLUSTER,
-  EMPTY_CLUSTER,
   FILTER_METADATA,
-  LISTENERS,
   ROUTE_METADATA,
   ROUTE_NAME,
   type ProbeListener,
@@ -59,6 +56,15 @@ function plugin(listener: ProbeListener, modulePath = PROBE_PATH): object {
   };
 }
 
+function retryPolicy({ retry }: ProbeListener): object {
+  if (retry === undefined) return {};
+  const interval = `${retry.backOffMs / 1000}s`;
+  const back_off = { base_interval: interval, max_interval: interval };
+  return {
+    retry_policy: { retry_on: retry.retryOn, num_retries: retry.retries, retry_back_off: back_off },
+  };
+}
+
 function listenerConfig(listener: ProbeListener): object {
   const metadata = Object.entries(FILTER_METADATA).map(([name, value]) => ({
     metadata_namespace: name,
@@ -67,7 +73,7 @@ function listenerConfig(listener: ProbeListener): object {
   const route = {
     name: ROUTE_NAME,
     match: { prefix: "/" },
-    route: { cluster: CLUSTER },
+    route: { cluster: listener.cluster ?? CLUSTER, ...retryPolicy(listener) },
     metadata: { filter_metadata: ROUTE_METADATA },
   };
   const manager = {
@@ -107,21 +113,48 @@ function listenerConfig(listener: ProbeListener): object {
   };
 }
 
-function cluster(name: string, ports: readonly number[]): object {
-  const endpoint = (port: number): object => ({
-    endpoint: { address: { socket_address: { address: "127.0.0.1", port_value: port } } },
-  });
+/** A static cluster. */
+export interface ProbeCluster {
+  readonly name: string;
+  /** "127.0.0.1:port" each. */
+  readonly hosts: readonly string[];
+  /** Hosts are chosen by x-gateway-destination-endpoint, then by round_robin. */
+  readonly override?: boolean;
+}
+
+function overridePolicy(): object {
+  const roundRobin = {
+    name: "envoy.load_balancing_policies.round_robin",
+    typed_config: { "@type": `${EXTENSIONS}.load_balancing_policies.round_robin.v3.RoundRobin` },
+  };
+  const override = {
+    name: "envoy.load_balancing_policies.override_host",
+    typed_config: {
+      "@type": `${EXTENSIONS}.load_balancing_policies.override_host.v3.OverrideHost`,
+      override_host_sources: [{ header: "x-gateway-destination-endpoint" }],
+      fallback_policy: { policies: [{ typed_extension_config: roundRobin }] },
+    },
+  };
+  return { load_balancing_policy: { policies: [{ typed_extension_config: override }] } };
+}
+
+function clusterConfig({ name, hosts, override = false }: ProbeCluster): object {
+  const endpoint = (host: string): object => {
+    const [address, port] = host.split(":");
+    return { endpoint: { address: { socket_address: { address, port_value: Number(port) } } } };
+  };
   return {
     name,
     connect_timeout: "1s",
     type: "STATIC",
-    load_assignment: { cluster_name: name, endpoints: [{ lb_endpoints: ports.map(endpoint) }] },
+    load_assignment: { cluster_name: name, endpoints: [{ lb_endpoints: hosts.map(endpoint) }] },
     typed_extension_protocol_options: {
       "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
         "@type": `${EXTENSIONS}.upstreams.http.v3.HttpProtocolOptions`,
         explicit_http_config: { http_protocol_options: { enable_trailers: true } },
       },
     },
+    ...(override ? overridePolicy() : {}),
   };
 }
 
@@ -160,8 +193,12 @@ export class ProbeEnvoy {
     child.stderr?.setEncoding("utf8").on("data", (text: string) => this.read(text));
   }
 
-  /** Starts Envoy; `upstreamPort` is the scripted upstream, `deadPort` refuses. @throws ProbeEnvoyError */
-  static async start(version: string, upstreamPort: number, deadPort: number): Promise<ProbeEnvoy> {
+  /** Starts Envoy with these listeners and clusters. @throws ProbeEnvoyError */
+  static async start(
+    version: string,
+    listeners: readonly ProbeListener[],
+    clusters: readonly ProbeCluster[],
+  ): Promise<ProbeEnvoy> {
     const path = await venvEnvoy(ROOT, version);
     if (path === undefined) throw new ProbeEnvoyError(version, "is not installed");
     await probeWasm();
@@ -169,14 +206,7 @@ export class ProbeEnvoy {
     const adminPath = join(folder, "admin");
     const config = {
       admin: { address: { socket_address: { address: "127.0.0.1", port_value: 0 } } },
-      static_resources: {
-        listeners: LISTENERS.map(listenerConfig),
-        clusters: [
-          cluster(CLUSTER, [upstreamPort]),
-          cluster(DEAD_CLUSTER, [deadPort]),
-          cluster(EMPTY_CLUSTER, []),
-        ],
-      },
+      static_resources: { listeners: listeners.map(listenerConfig), clusters: clusters.map(clusterConfig) },
     };
     await writeFile(join(folder, "envoy.json"), JSON.stringify(config));
     const args = ["-c", join(folder, "envoy.json"), "--admin-address-path", adminPath, "--concurrency", "1"];

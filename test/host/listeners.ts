@@ -15,6 +15,10 @@ export interface ProbeListener {
   readonly configuration?: string;
   readonly vmConfiguration?: string;
   readonly environment?: Readonly<Record<string, string>>;
+  /** Cluster of the route; `up` when absent. */
+  readonly cluster?: string;
+  /** Retry policy of the route; none when absent. */
+  readonly retry?: { readonly retryOn: string; readonly retries: number; readonly backOffMs: number };
 }
 
 const TICK = "cfg=tick,20";
