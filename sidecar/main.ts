@@ -49,7 +49,7 @@ function makeSidecar(options: Options): Sidecar {
     const settings = loadSettings(options, process.env);
     const sidecar = new Sidecar(settings);
     if (options.check === true) {
-      process.stdout.write(`${settings.pools.length} pools, configuration is valid\n`);
+      process.stdout.write("configuration is valid\n");
       process.exit(0);
     }
     return sidecar;

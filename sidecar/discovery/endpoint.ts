@@ -64,6 +64,8 @@ export function canonicalIp(text: string): string | null {
   if (isIPv4(text)) return text;
   if (!isIPv6(text)) return null;
   const zone = text.indexOf("%");
+  // The gateway takes no other characters in an address.
+  if (zone >= 0 && !/^%[A-Za-z0-9.]+$/.test(text.slice(zone))) return null;
   const bare = zone < 0 ? text : text.slice(0, zone);
   return new SocketAddress({ address: bare, family: "ipv6" }).address + (zone < 0 ? "" : text.slice(zone));
 }

@@ -2,40 +2,57 @@
 import { POOL_ENDPOINTS_MAX, POOLS_MAX } from "../../assembly/wire/limits.ts";
 import { STATUS_COUNTERS_MAX } from "../limits.ts";
 
-/** Numeric fields of one endpoint that are taken over. */
-const ENDPOINT_FIELDS_MAX = 32;
+/** Numeric fields of one pool, and of one endpoint, that are taken over. */
+const FIELDS_MAX = 32;
 /** Characters of a name. */
 const NAME_MAX = 253;
 
-/** One figure of one endpoint, as the gateway counts it. */
-export interface EndpointFigure {
+/** Fields that only repeat what the sidecar pushed. */
+const ECHOES = new Set([
+  "generation",
+  "ready",
+  "draining",
+  "waiting",
+  "running",
+  "kvUsage",
+  "gpuUtilization",
+  "gpuMemory",
+]);
+
+/** One figure of a pool, or of one of its endpoints, as the gateway counts it. */
+export interface StatusFigure {
   readonly pool: string;
+  /** "" = of the pool. */
   readonly endpoint: string;
   /** The status field's name, such as `inflightRequests`. */
   readonly field: string;
+  /** true and false are 1 and 0. */
   readonly value: number;
 }
 
 /** What a status says. */
 export interface GatewayStatus {
-  readonly figures: readonly EndpointFigure[];
+  readonly figures: readonly StatusFigure[];
+  /** Sums over all workers: totals since start, and some figures of the present. */
   readonly counters: readonly { readonly name: string; readonly value: number }[];
   /** Entries that did not fit the limits or were not understood. */
   readonly dropped: number;
 }
 
 /**
- * Reads `{pools: [{name, endpoints: [{address, <field>: number…}]}], counters: {name: number}}`. Unknown parts, of a
- * newer gateway say, are left out; so are values that are not finite numbers.
+ * Reads `{pools: [{name, <field>…, endpoints: [{address, <field>…}]}], counters: {name: number}}`. Unknown parts, of a
+ * newer gateway say, are left out; so are values that are neither finite numbers nor booleans.
  */
 export function readGatewayStatus(status: unknown): GatewayStatus {
   const drops = { count: 0 };
-  const figures: EndpointFigure[] = [];
-  const pools = listOf(field(status, "pools"), POOLS_MAX, drops);
-  for (const pool of pools) {
+  const figures: StatusFigure[] = [];
+  for (const pool of listOf(field(status, "pools"), POOLS_MAX, drops)) {
     const name = nameOf(field(pool, "name"));
-    const endpoints = listOf(field(pool, "endpoints"), POOL_ENDPOINTS_MAX, drops);
-    for (const endpoint of endpoints) figures.push(...endpointFigures(name, endpoint, drops));
+    figures.push(...figuresOf(pool, name, name, "", drops));
+    for (const endpoint of listOf(field(pool, "endpoints"), POOL_ENDPOINTS_MAX, drops)) {
+      const address = nameOf(field(endpoint, "address"));
+      figures.push(...figuresOf(endpoint, name === "" ? "" : address, name, address, drops));
+    }
   }
   return { figures, counters: readCounters(field(status, "counters"), drops), dropped: drops.count };
 }
@@ -44,19 +61,26 @@ interface Drops {
   count: number;
 }
 
-function endpointFigures(pool: string, endpoint: unknown, drops: Drops): EndpointFigure[] {
-  const address = nameOf(field(endpoint, "address"));
-  if (pool === "" || address === "") {
+/** @param key "" = the entry has no name, so its figures would belong to nothing */
+function figuresOf(
+  entry: unknown,
+  key: string,
+  pool: string,
+  endpoint: string,
+  drops: Drops,
+): StatusFigure[] {
+  if (key === "") {
     drops.count += 1;
     return [];
   }
-  const numbers = Object.entries(endpoint as object).filter((entry): entry is [string, number] =>
-    isNumber(entry[1]),
-  );
-  drops.count += Math.max(0, numbers.length - ENDPOINT_FIELDS_MAX);
-  return numbers
-    .slice(0, ENDPOINT_FIELDS_MAX)
-    .map(([name, value]) => ({ pool, endpoint: address, field: name.slice(0, NAME_MAX), value }));
+  const fields = Object.entries(entry as object).flatMap(([name, value]: [string, unknown]) => {
+    const number = typeof value === "boolean" ? Number(value) : value;
+    return isNumber(number) && name.length <= NAME_MAX && !ECHOES.has(name) ? [{ name, number }] : [];
+  });
+  drops.count += Math.max(0, fields.length - FIELDS_MAX);
+  return fields
+    .slice(0, FIELDS_MAX)
+    .map(({ name, number }) => ({ pool, endpoint, field: name, value: number }));
 }
 
 function readCounters(counters: unknown, drops: Drops): GatewayStatus["counters"] {

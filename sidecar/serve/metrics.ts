@@ -4,6 +4,7 @@ import type { EndpointMonitor } from "../endpoint-monitor.ts";
 import type { Pool } from "../pool.ts";
 import type { Pusher } from "../push/pusher.ts";
 import type { PollCounts } from "../scrape/poller.ts";
+import type { StatusFigure } from "./gateway-status.ts";
 import type { StatusReader } from "./status-reader.ts";
 
 /** What is measured. */
@@ -223,20 +224,24 @@ function addPushMetrics(add: Add, source: MetricsSource): void {
   );
 }
 
+/** Status fields with a metric of their own; the others share one metric each for pools and endpoints. */
+const NAMED_FIGURES: Readonly<Record<string, readonly [name: string, help: string]>> = {
+  inflightRequests: ["gateway_endpoint_inflight_requests", "Requests in flight, by the gateway's count."],
+  inflightTokens: [
+    "gateway_endpoint_inflight_tokens",
+    "Uncached prompt tokens in flight, by the gateway's count.",
+  ],
+  setAside: ["gateway_endpoint_set_aside", "1 = the gateway avoids it because it failed."],
+};
+
 function addGatewayMetrics(add: Add, { status }: MetricsSource): void {
-  const figure = (field: string) => (): Row[] =>
-    (status.status?.figures ?? [])
-      .filter((entry) => entry.field === field)
-      .map(({ pool, endpoint, value }) => [{ pool, endpoint }, value] as const);
-  const named: Record<string, [name: string, help: string]> = {
-    inflightRequests: ["gateway_endpoint_inflight_requests", "Requests in flight, by the gateway's count."],
-    inflightTokens: [
-      "gateway_endpoint_inflight_tokens",
-      "Uncached prompt tokens in flight, by the gateway's count.",
-    ],
-  };
-  for (const [field, [name, help]] of Object.entries(named)) {
-    add("gauge", name, help, ["pool", "endpoint"], figure(field));
+  const figures = (): readonly StatusFigure[] => status.status?.figures ?? [];
+  for (const [field, [name, help]] of Object.entries(NAMED_FIGURES)) {
+    add("gauge", name, help, ["pool", "endpoint"], () =>
+      figures()
+        .filter((figure) => figure.field === field && figure.endpoint !== "")
+        .map(({ pool, endpoint, value }) => [{ pool, endpoint }, value] as const),
+    );
   }
   add(
     "gauge",
@@ -244,12 +249,20 @@ function addGatewayMetrics(add: Add, { status }: MetricsSource): void {
     "Other figures of GET /status.",
     ["pool", "endpoint", "field"],
     () =>
-      (status.status?.figures ?? [])
-        .filter(({ field }) => !(field in named))
+      figures()
+        .filter(({ field, endpoint }) => endpoint !== "" && !(field in NAMED_FIGURES))
         .map(({ pool, endpoint, field, value }) => [{ pool, endpoint, field }, value] as const),
+  );
+  add("gauge", "gateway_pool_status", "Figures of pools of GET /status.", ["pool", "field"], () =>
+    figures()
+      .filter(({ endpoint }) => endpoint === "")
+      .map(({ pool, field, value }) => [{ pool, field }, value] as const),
   );
   add("gauge", "gateway_counter", "Counters of GET /status, by name.", ["name"], () =>
     (status.status?.counters ?? []).map(({ name, value }) => [{ name }, value] as const),
+  );
+  add("gauge", "gateway_status_dropped", "Entries of GET /status that were left out.", [], () =>
+    status.status === null ? [] : [[{}, status.status.dropped]],
   );
   add("gauge", "gateway_status_up", "1 = GET /status was answered.", [], () => [
     [{}, status.status === null ? 0 : 1],

@@ -250,7 +250,7 @@ async function main(): Promise<void> {
         `${"case".padEnd(38)} ${"cores".padStart(7)} ${"spread".padStart(15)} ${"scrapes/s".padStart(9)} ` +
         `${"µs a scrape".padStart(11)} ${"pushes/s".padStart(9)}\n`,
     );
-    cases.forEach((benchmark, index) => report(benchmark, samples[index]!));
+    for (const [index, benchmark] of cases.entries()) report(benchmark, samples[index]!);
   } finally {
     child.kill();
     rmSync(folder, { recursive: true, force: true });

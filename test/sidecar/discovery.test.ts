@@ -59,6 +59,8 @@ describe("an endpoint", () => {
     ["vllm.example.com", 8_000, 'address: "vllm.example.com" is not an IP address'],
     ["10.0.0.256", 8_000, 'address: "10.0.0.256"'],
     ["", 8_000, 'address: ""'],
+    ["fe80::1%eth-0", 8_000, 'address: "fe80::1%eth-0"'],
+    ["fe80::1%", 8_000, 'address: "fe80::1%"'],
     ["10.0.0.1", 0, "port: 0 is not"],
     ["10.0.0.1", 65_536, "port: 65536 is not"],
     ["10.0.0.1", 1.5, "port: 1.5 is not"],

@@ -124,7 +124,13 @@ describe("the ticker", () => {
     const ticker = new Ticker(clock);
     const ran: string[] = [];
     const never = Number.POSITIVE_INFINITY;
-    const early = { dueAtMs: never, tick: () => void (ran.push("early"), (early.dueAtMs = never)) };
+    const early = {
+      dueAtMs: never,
+      tick: () => {
+        ran.push("early");
+        early.dueAtMs = never;
+      },
+    };
     const gone = { dueAtMs: 2_000, tick: () => void ran.push("gone") };
     const late = {
       dueAtMs: 1_010,

@@ -140,15 +140,29 @@ export class FakeControl {
   /** What it answers to a push; the default accepts. */
   pushAnswer: { status: number; body: string } = { status: 204, body: "" };
   statusAnswer: unknown = { pools: [], counters: {} };
+  connections = 0;
+  private port = 0;
   private server: Server | null = null;
 
+  /** @param socketPath "" = a port on loopback */
   constructor(readonly socketPath: string) {}
 
+  /** Where it is, as the sidecar is told. */
+  get settings(): object {
+    return this.socketPath === "" ? { url: `http://127.0.0.1:${this.port}` } : { socket: this.socketPath };
+  }
+
   async start(): Promise<this> {
-    rmSync(this.socketPath, { force: true });
     const server = createHttpServer((request, response) => this.serve(request, response));
-    server.listen(this.socketPath);
+    server.on("connection", () => (this.connections += 1));
+    if (this.socketPath === "") {
+      server.listen(this.port, "127.0.0.1");
+    } else {
+      rmSync(this.socketPath, { force: true });
+      server.listen(this.socketPath);
+    }
     await once(server, "listening");
+    if (this.socketPath === "") this.port = (server.address() as AddressInfo).port;
     this.server = server;
     onTestFinished(() => this.stop());
     return this;

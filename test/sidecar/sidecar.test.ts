@@ -1,5 +1,6 @@
 // The whole sidecar between fake model servers and a fake control listener.
 import { renameSync, writeFileSync } from "node:fs";
+import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { stringify } from "yaml";
 import { describe, expect, it, onTestFinished } from "vitest";
@@ -37,7 +38,7 @@ async function start(
   writeFileSync(
     config,
     stringify({
-      control: { socket: listener.socketPath, statusIntervalMs: 100 },
+      control: { ...listener.settings, statusIntervalMs: 100 },
       http: { listen: "127.0.0.1:0" },
       log: { level: "debug" },
       pools,
@@ -75,6 +76,20 @@ const isReady = (row: SnapshotEndpoint | undefined): boolean =>
 
 const errorsOf = (log: Record<string, unknown>[]): Record<string, unknown>[] =>
   log.filter(({ level }) => Number(level) >= 50);
+
+/** A listener that takes connections and never answers. */
+async function hangOn(socketPath: string): Promise<{ stop(): Promise<void> }> {
+  const sockets = new Set<Socket>();
+  const server = createServer((socket) => sockets.add(socket.on("error", () => socket.destroy())));
+  await new Promise<void>((resolve) => server.listen(socketPath, resolve));
+  const stop = async (): Promise<void> => {
+    const closed = new Promise((resolve) => server.close(resolve));
+    for (const socket of sockets) socket.destroy();
+    await closed;
+  };
+  onTestFinished(stop);
+  return { stop };
+}
 
 describe("from pages to snapshots", () => {
   it("brings load, models, roles and capacity of every endpoint to the gateway, with the token", async () => {
@@ -228,11 +243,10 @@ describe("endpoints that fail", () => {
     [
       "half a page",
       (server) =>
-        (server.answer = (_, response) =>
-          void (
-            response.writeHead(200, { "content-length": "9" }).write("half"),
-            setTimeout(() => response.destroy(), 5)
-          )),
+        (server.answer = (_, response) => {
+          response.writeHead(200, { "content-length": "9" }).write("half");
+          setTimeout(() => response.destroy(), 5);
+        }),
     ],
   ])("with %s are not ready", async (_, spoil) => {
     const bad = await new FakeModelServer(pages.VLLM_032).start();
@@ -305,21 +319,27 @@ describe("a control listener that", () => {
     }
   });
 
+  it("is on loopback gets the token, over new connections now and then", async () => {
+    const server = await new FakeModelServer(pages.VLLM_032).start();
+    const control = await new FakeControl("").start();
+    const { sidecar } = await start([staticPool([server])], {}, control);
+    await eventually("snapshots came", () => control.received.length > 2);
+    expect(control.last()!.authorization).toBe("Bearer control-token");
+    await eventually("several connections were made", () => control.connections > 2);
+    expect(sidecar.pushers[0]!.counts).toMatchObject({ failed: 0, refused: 0 });
+  });
+
   it("hangs does not stop the sidecar, which tries again", async () => {
     const server = await new FakeModelServer(pages.VLLM_032).start();
     const { control, sidecar } = await start([staticPool([server])]);
     await eventually("a snapshot came", () => control.last());
-    const frozen = new FakeControl(control.socketPath);
     await control.stop();
-    const { createServer } = await import("node:net");
-    const hanging = createServer();
-    await new Promise<void>((resolve) => hanging.listen(control.socketPath, resolve));
-    await eventually("it gave up", () => sidecar.pushers[0]!.counts.failed > 1);
-    await new Promise(
-      (resolve) => hanging.close(resolve).once("close", resolve) && setTimeout(resolve, 1_500),
-    );
-    await frozen.start();
-    await eventually("a snapshot came again", () => frozen.last());
+    const hanging = await hangOn(control.socketPath);
+    await eventually("it gave up twice", () => sidecar.pushers[0]!.counts.failed > 1);
+    await hanging.stop();
+    const before = control.received.length;
+    await control.start();
+    await eventually("a snapshot came again", () => control.received.length > before);
   });
 
   it("refuses a snapshot has its reason logged once and counted, and gets the next one", async () => {
