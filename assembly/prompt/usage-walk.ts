@@ -219,7 +219,7 @@ function count(record: usize, index: u32, ptr: usize, len: u32): void {
   if (len == 0 || len > WORD_BYTES || <u32>load<u8>(ptr) - 0x30 > 9) return;
   const tokens = parseNumber(ptr, len);
   if (!(tokens >= 0)) return;
-  store<u32>(record + AT_NEW_COUNTS + ((<usize>index) << 2), <u32>min<f64>(tokens, <f64>u32.MAX_VALUE));
+  store<u32>(record + AT_NEW_COUNTS + ((<usize>index) << 2), <u32>min<f64>(tokens, <f64>i32.MAX_VALUE));
   store<u8>(record, load<u8>(record, AT_NEW_FOUND) | (<u8>((<u32>1) << index)), AT_NEW_FOUND);
 }
 
