@@ -124,7 +124,8 @@ function take(state: usize, from: usize, to: usize, sink: JsonSink, context: usi
   return true;
 }
 
-// Copies printable ASCII up to a quote, a backslash, anything else, `end` or the buffer's end.
+// Copies printable ASCII and short escapes (line breaks stand in most prompts) up to anything else, `end` or the
+// buffer's end.
 function copyRun(p: usize, end: usize): usize {
   let to = text + textBytes;
   const limit = text + TEXT_BYTES;
@@ -139,8 +140,17 @@ function copyRun(p: usize, end: usize): usize {
     const mask = i8x16.bitmask(special);
     if (mask != 0) {
       const plain = <usize>ctz<i32>(mask);
-      textBytes = to + plain - text;
-      return p + plain;
+      p += plain;
+      to += plain;
+      const short = <u32>load<u8>(p) == BACKSLASH && p + 1 < end ? unescaped(<u32>load<u8>(p, 1)) : 0;
+      if (short == 0) {
+        textBytes = to - text;
+        return p;
+      }
+      store<u8>(to, <u8>short);
+      p += 2;
+      to++;
+      continue;
     }
     p += 16;
     to += 16;
@@ -217,6 +227,7 @@ function wholeUnit(p: usize): u32 {
 
 // RFC 8259 section 7. 0 = no such escape.
 function unescaped(byte: u32): u32 {
+  if (byte == 0x6e) return 10; // n
   switch (byte) {
     case 0x22: // quote
     case 0x2f: // slash
@@ -226,8 +237,6 @@ function unescaped(byte: u32): u32 {
       return 8;
     case 0x66: // f
       return 12;
-    case 0x6e: // n
-      return 10;
     case 0x72: // r
       return 13;
     case 0x74: // t
