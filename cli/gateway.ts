@@ -93,10 +93,8 @@ async function startEnvoyPlane(options: GatewayOptions, envoyPath: string): Prom
     ...(options.host === undefined ? {} : { host: options.host }),
     ...(options.pickerConfig === undefined ? {} : { pluginConfig: options.pickerConfig }),
   });
-  options.supervisor.adopt(envoy.pid);
   let stopping = false;
   void envoy.exited.then(() => {
-    options.supervisor.release(envoy.pid);
     if (!stopping) options.onEnd?.(envoy.log());
   });
   const { url, adminUrl, controlSocket } = envoy;

@@ -66,22 +66,12 @@ export class Supervisor {
       name,
       [process.execPath, "--enable-source-maps", script, ...args],
       (pid) => {
-        this.release(pid);
+        this.tellGuard(`-${pid}`);
       },
     );
     this.children.push(child);
-    this.adopt(child.pid);
+    this.tellGuard(`+${child.pid}`);
     return child;
-  }
-
-  /** Has the guard end a process that somebody else started. */
-  adopt(pid: number): void {
-    this.tellGuard(`+${pid}`);
-  }
-
-  /** The process has ended: its id may belong to another one soon. */
-  release(pid: number): void {
-    this.tellGuard(`-${pid}`);
   }
 
   /** Ends the children, the last started first, then the guard. */

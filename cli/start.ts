@@ -1,6 +1,7 @@
 // `npm start`: the gateway over simulated replicas with a measured demonstration, or over real servers.
 import { createServer } from "node:net";
 import { Command, InvalidArgumentError } from "commander";
+import { request } from "undici";
 import { defaultWorkload, generateWorkload } from "../host-sim/workload/generate.ts";
 import { describeDemo, type DemoGateway, type DemoRun, runDemo } from "./demo.ts";
 import type { BalancePolicy } from "./envoy-config.ts";
@@ -13,6 +14,7 @@ import { startReplicas } from "./replicas.ts";
 
 const REPLICAS = 8;
 const DEFAULT_PORT = 8080;
+const MODELS_TIMEOUT_MS = 2000;
 const EXIT_INTERRUPTED = 130;
 
 interface Flags {
@@ -130,7 +132,7 @@ class Program {
     });
     this.progress.line(`\n${describeDemo(report.runs, plan)}`);
     if (json === true) process.stdout.write(`${reportJson(this.flags, report.runs)}\n`);
-    if (once !== true && process.stdout.isTTY) await this.serveUntilInterrupted(defaultWorkload().model);
+    if (once !== true && process.stdout.isTTY) await this.serveUntilInterrupted();
     return report.runs.every(({ requests: sent, errors }) => errors < sent) ? 0 : 1;
   }
 
@@ -161,8 +163,8 @@ class Program {
       sidecarPool,
       ...(pickerConfig === undefined ? {} : { pickerConfig }),
     });
-    this.progress.line(`Serving ${endpoints.length} endpoints.`);
-    await this.serveUntilInterrupted(undefined);
+    this.progress.line(`The gateway runs over ${endpoints.length} endpoints.`);
+    await this.serveUntilInterrupted();
   }
 
   private start(options: Omit<GatewayOptions, "concurrency" | "onEnd">): Promise<Gateway> {
@@ -204,30 +206,40 @@ class Program {
     return free ? port : 0;
   }
 
-  private async serveUntilInterrupted(model: string | undefined): Promise<void> {
+  private async serveUntilInterrupted(): Promise<void> {
     const { url, adminUrl, sidecarUrl, controlSocket } = this.gateway!;
     const body = JSON.stringify({
-      ...(model === undefined ? {} : { model }),
-      messages: [{ role: "user", content: "Where does this prompt's KV cache live?" }],
+      model: await firstModel(url),
+      messages: [{ role: "user", content: "Which replica holds the KV cache of this prompt?" }],
       max_tokens: 60,
       stream: true,
     });
     this.progress.line(
       [
         "",
-        `Serving on ${url}. Try:`,
+        `Serving on ${url} until Ctrl-C. Try:`,
         `  curl -N ${url}/v1/chat/completions -H 'content-type: application/json' -d '${body}'`,
         `  curl ${url}/v1/models`,
-        `  curl ${adminUrl}/stats/prometheus | grep epp`,
+        `  curl -s ${adminUrl}/stats/prometheus | grep epp`,
         `  curl ${sidecarUrl}/metrics`,
         `  curl --unix-socket ${controlSocket} http://epp/status`,
-        "Ctrl-C ends everything.",
       ].join("\n"),
     );
     const { signal } = this.interrupted;
     if (!signal.aborted) await new Promise((resolve) => signal.addEventListener("abort", resolve));
     const { message } = signal.reason as Error;
     if (!message.startsWith("SIG")) throw signal.reason as Error;
+  }
+}
+
+/** A model that the fleet serves, for the example; "MODEL" when no server says. */
+async function firstModel(url: string): Promise<string> {
+  try {
+    const { body } = await request(`${url}/v1/models`, { headersTimeout: MODELS_TIMEOUT_MS });
+    const { data } = (await body.json()) as { data: readonly { id: string }[] };
+    return data[0]!.id;
+  } catch {
+    return "MODEL";
   }
 }
 
