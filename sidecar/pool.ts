@@ -24,8 +24,11 @@ import type { SnapshotEndpoint } from "./snapshot-encoder.ts";
  * snapshot in which nothing is ready would make the gateway refuse requests that its fallback could serve.
  */
 const SETTLE_EXTRA_MS = 200;
-/** How much of each row is kept when a snapshot does not fit, fullest first. */
-export const DETAIL_LEVELS = ["full", "own-labels", "no-labels"] as const;
+/**
+ * How much of each row is kept when a snapshot does not fit, fullest first. The last always fits: a pool of addresses
+ * and names of full length needs 122,176 bytes. An endpoint without a list of models counts as serving any.
+ */
+export const DETAIL_LEVELS = ["full", "own-labels", "no-labels", "no-names"] as const;
 export type Detail = (typeof DETAIL_LEVELS)[number];
 
 /** What a pool needs from outside. */
@@ -143,6 +146,7 @@ export class Pool {
     const { description: endpoint, reading } = monitor;
     const slot = this.slots.get(endpoint.address)!;
     const gpu = monitor.gpuFigures(nowMs);
+    const named = detail !== "no-names";
     const hasGpu = !Number.isNaN(gpu.utilization) || !Number.isNaN(gpu.memory);
     return {
       slot: slot.index,
@@ -152,7 +156,7 @@ export class Pool {
         (endpoint.draining ? wire.ENDPOINT_DRAINING : 0) |
         (monitor.hasLoad ? wire.ENDPOINT_HAS_LOAD : 0) |
         (hasGpu ? wire.ENDPOINT_HAS_GPU : 0) |
-        (reading.hasLora ? wire.ENDPOINT_HAS_LORA : 0),
+        (reading.hasLora && named ? wire.ENDPOINT_HAS_LORA : 0),
       roles: endpoint.roles,
       address: endpoint.address,
       name: endpoint.name,
@@ -166,10 +170,10 @@ export class Pool {
       blockTokens: reading.blockTokens,
       loraMax: reading.loraMax,
       rank: endpoint.rank,
-      models: monitor.models,
+      models: named ? monitor.models : [],
       labels: labelsAt(endpoint, detail),
-      loraActive: reading.loraActive,
-      loraWaiting: reading.loraWaiting,
+      loraActive: named ? reading.loraActive : [],
+      loraWaiting: named ? reading.loraWaiting : [],
       preemptions: reading.preemptions,
       promptTokens: reading.promptTokens,
       generationTokens: reading.generationTokens,
@@ -254,6 +258,6 @@ export class Pool {
 
 function labelsAt(endpoint: Endpoint, detail: Detail): readonly (readonly [string, string])[] {
   if (detail === "full") return endpoint.labels;
-  if (detail === "no-labels") return [];
+  if (detail !== "own-labels") return [];
   return endpoint.labels.filter(([key]) => key.startsWith("llm-d.ai/"));
 }

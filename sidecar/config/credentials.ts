@@ -1,9 +1,11 @@
 // CA, client certificate and bearer token of a kind of page, read from files and read again when those change.
+import { X509Certificate } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";
-import { ConfigError, FileReadError } from "../errors.ts";
+import { createSecureContext } from "node:tls";
+import { ConfigError, FileReadError, messageOf } from "../errors.ts";
 import { TOKEN_BYTES_MAX } from "../limits.ts";
 import type { TlsSettings } from "../scrape/page-client.ts";
-import type { FetchSettings, TokenSource } from "./settings.ts";
+import type { FetchSettings, TlsFiles, TokenSource } from "./settings.ts";
 
 /** How often files are read again: Kubernetes renews a projected token long before it ends. */
 const REFRESH_INTERVAL_MS = 30_000;
@@ -67,19 +69,28 @@ export class CredentialStore {
   private load(): Credentials {
     const { tls, token, scheme } = this.settings;
     return {
-      tls:
-        scheme === "http"
-          ? null
-          : {
-              ca: readOptional(tls.caFile, "CA file"),
-              cert: readOptional(tls.certFile, "client certificate"),
-              key: readOptional(tls.keyFile, "client key"),
-              serverName: tls.serverName,
-              insecureSkipVerify: tls.insecureSkipVerify,
-            },
+      tls: scheme === "http" ? null : readTls(tls),
       token: token === null ? null : readToken(token, this.environment),
     };
   }
+}
+
+/** @throws ConfigError when what the files hold is no certificate or no key */
+function readTls(files: TlsFiles): TlsSettings {
+  const ca = readOptional(files.caFile, "CA file");
+  const cert = readOptional(files.certFile, "client certificate");
+  const key = readOptional(files.keyFile, "client key");
+  try {
+    // A context takes an authority that is no certificate without a word, and then trusts nobody.
+    if (ca !== null) new X509Certificate(ca);
+    createSecureContext({
+      ...(ca === null ? {} : { ca }),
+      ...(cert === null || key === null ? {} : { cert, key }),
+    });
+  } catch (error) {
+    throw new ConfigError("TLS files", [`${JSON.stringify(files)}: expected PEM: ${messageOf(error)}`]);
+  }
+  return { ca, cert, key, serverName: files.serverName, insecureSkipVerify: files.insecureSkipVerify };
 }
 
 function readOptional(path: string | null, what: string): string | null {

@@ -24,7 +24,7 @@ export interface PushCounts {
   refused: number;
   /** Not read: no connection, no answer. */
   failed: number;
-  /** Snapshots that did not fit with all labels. */
+  /** Snapshots that did not fit with all labels and names. */
   shortened: number;
   /** Bytes of the last snapshot. */
   bytes: number;
@@ -92,7 +92,7 @@ export class Pusher implements Ticking {
     await this.control.push(this.pool.name, snapshot);
   }
 
-  /** A pool too large for a snapshot loses its labels before it loses endpoints' figures. */
+  /** A pool too large for a snapshot loses labels and names before it loses endpoints and their figures. */
   private encode(nowMs: number): Buffer {
     let tooLarge: SnapshotTooLargeError | null = null;
     for (const detail of DETAIL_LEVELS) {

@@ -1,5 +1,6 @@
 // vLLM's LoRA info metric: the adapters that are active and waiting, from the newest of its label sets.
 import { LORAS_MAX } from "../../assembly/wire/limits.ts";
+import { MODEL_NAME_BYTES_MAX } from "../limits.ts";
 import type { MetricSpec } from "./engines.ts";
 import { labelValue, MetricLocator, type MetricLine } from "./page.ts";
 
@@ -11,7 +12,7 @@ export class LoraMetric {
   max = 0;
   active: readonly string[] = [];
   waiting: readonly string[] = [];
-  /** Adapters left out because there are more than LORAS_MAX, since start. */
+  /** Adapters left out because there are more than LORAS_MAX or their names are too long, since start. */
   dropped = 0;
   readonly locator: MetricLocator;
   private labels: Buffer = Buffer.alloc(0);
@@ -52,7 +53,8 @@ export class LoraMetric {
       .split(",")
       .map((name) => name.trim())
       .filter((name) => name !== "");
-    if (names.length > LORAS_MAX) this.dropped += names.length - LORAS_MAX;
-    return names.slice(0, LORAS_MAX);
+    const kept = names.filter((name) => Buffer.byteLength(name) <= MODEL_NAME_BYTES_MAX).slice(0, LORAS_MAX);
+    this.dropped += names.length - kept.length;
+    return kept;
   }
 }

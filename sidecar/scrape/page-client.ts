@@ -91,8 +91,17 @@ export class PageClient implements PageTransport {
   }
 
   private send(): void {
-    const socket = this.socket ?? this.open();
-    this.socket = socket;
+    let socket = this.socket;
+    if (socket === null) {
+      try {
+        socket = this.open();
+      } catch (error) {
+        // Such as a certificate that is not one.
+        this.fail(new ConnectionError(this.label, error));
+        return;
+      }
+      this.socket = socket;
+    }
     socket.write(this.request);
   }
 

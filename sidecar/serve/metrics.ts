@@ -211,8 +211,12 @@ function addPushMetrics(add: Add, source: MetricsSource): void {
       ),
     ),
   );
-  add("counter", "sidecar_snapshots_shortened_total", "Snapshots sent without all labels.", ["pool"], () =>
-    source.pushers.map(({ pool, counts }) => [{ pool: pool.name }, counts.shortened] as const),
+  add(
+    "counter",
+    "sidecar_snapshots_shortened_total",
+    "Snapshots sent without all labels and names.",
+    ["pool"],
+    () => source.pushers.map(({ pool, counts }) => [{ pool: pool.name }, counts.shortened] as const),
   );
   add("gauge", "sidecar_snapshot_bytes", "Size of the last snapshot.", ["pool"], () =>
     source.pushers.map(({ pool, counts }) => [{ pool: pool.name }, counts.bytes] as const),

@@ -400,13 +400,14 @@ describe("credentials", () => {
   it("come from files and the environment", () => {
     const folder = temporaryFolder();
     writeFileSync(join(folder, "token"), "abc\n");
-    writeFileSync(join(folder, "ca"), "PEM");
+    const ca = readFileSync(fileURLToPath(new URL("../fixtures/tls/ca.pem", import.meta.url)), "utf8");
+    writeFileSync(join(folder, "ca"), ca);
     const withFile = new CredentialStore({
       scheme: "https",
       tls: { ...tls, caFile: join(folder, "ca") },
       token: { file: join(folder, "token") },
     });
-    expect(withFile.current).toMatchObject({ token: "abc", tls: { ca: "PEM", cert: null } });
+    expect(withFile.current).toMatchObject({ token: "abc", tls: { ca, cert: null } });
     const fromEnvironment = new CredentialStore({ scheme: "http", tls, token: { env: "T" } }, { T: "xyz" });
     expect(fromEnvironment.current).toEqual({ token: "xyz", tls: null });
   });
@@ -417,6 +418,18 @@ describe("credentials", () => {
     ["a token of two lines", { env: "TWO" }, "it is not a bearer token"],
   ])("are refused: %s", (_, token, expected) => {
     expect(() => new CredentialStore({ scheme: "http", tls, token }, { TWO: "a\nb" })).toThrow(expected);
+  });
+
+  it("are refused when a file holds no certificate or key", () => {
+    const path = join(temporaryFolder(), "pem");
+    const load = (text: string, field: object): CredentialStore => {
+      writeFileSync(path, text);
+      return new CredentialStore({ scheme: "https", tls: { ...tls, ...field }, token: null });
+    };
+    const broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    expect(() => load("nothing", { caFile: path })).toThrow("TLS files is not valid");
+    expect(() => load(broken, { caFile: path })).toThrow("TLS files is not valid");
+    expect(() => load("nothing", { certFile: path, keyFile: path })).toThrow("TLS files is not valid");
   });
 
   it("are read again when a file changes, and kept when it cannot be read", async () => {

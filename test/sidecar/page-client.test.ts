@@ -268,6 +268,13 @@ describe("TLS", () => {
   });
 });
 
+describe("a client certificate that is not one", () => {
+  it("fails the fetch, not the program", async () => {
+    const tls = { ca: null, cert: "nonsense", key: "nonsense", serverName: null, insecureSkipVerify: true };
+    expect(code(await new Fetcher({ port: 1, tls }).fetch())).toBe("connection-failed");
+  });
+});
+
 describe("host and port", () => {
   it("have brackets around IPv6", () => {
     expect(hostPort("::1", 80)).toBe("[::1]:80");

@@ -7,6 +7,7 @@ import {
   type Server,
   type ServerResponse,
 } from "node:http";
+import { createServer as createHttpsServer } from "node:https";
 import { type AddressInfo, createServer, type Server as NetServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -82,7 +83,11 @@ export class FakeModelServer {
   answer: ((request: IncomingMessage, response: ServerResponse) => void) | null = null;
   private server: Server | null = null;
 
-  constructor(page: Buffer) {
+  /** @param tls PEM key and certificate: speak TLS */
+  constructor(
+    page: Buffer,
+    private readonly tls: { key: string; cert: string } | null = null,
+  ) {
     this.page = page;
   }
 
@@ -91,7 +96,8 @@ export class FakeModelServer {
   }
 
   async start(): Promise<this> {
-    const server = createHttpServer((request, response) => this.serve(request, response));
+    const serve = (request: IncomingMessage, response: ServerResponse): void => this.serve(request, response);
+    const server = this.tls === null ? createHttpServer(serve) : createHttpsServer(this.tls, serve);
     server.listen(this.port, "127.0.0.1");
     await once(server, "listening");
     this.port = (server.address() as AddressInfo).port;

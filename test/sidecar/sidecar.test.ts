@@ -1,7 +1,8 @@
 // The whole sidecar between fake model servers and a fake control listener.
-import { renameSync, writeFileSync } from "node:fs";
+import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { stringify } from "yaml";
 import { describe, expect, it, onTestFinished } from "vitest";
 import * as wire from "../../assembly/wire/snapshot.ts";
@@ -191,6 +192,75 @@ describe("from pages to snapshots", () => {
     writeFileSync(token, "page-token\n");
     await start([staticPool([server], { scrape: { ...FAST, bearerTokenFile: token } })]);
     await eventually("it was asked", () => server.lastAuthorization === "Bearer page-token");
+  });
+});
+
+describe("servers that speak TLS", () => {
+  const path = (name: string): string => fileURLToPath(new URL(`../fixtures/tls/${name}`, import.meta.url));
+  const pem = {
+    key: readFileSync(path("server-key.pem"), "utf8"),
+    cert: readFileSync(path("server.pem"), "utf8"),
+  };
+
+  it("are read when the authority and the name are right, and not otherwise", async () => {
+    const server = await new FakeModelServer(pages.VLLM_032, pem).start();
+    const pool = (name: string, tls: object): object => ({
+      ...staticPool([server], { scrape: { ...FAST, scheme: "https", tls } }),
+      name,
+    });
+    const serverName = "model-server.test";
+    const { control } = await start([
+      pool("right", { caFile: path("ca.pem"), serverName }),
+      pool("unknown", { serverName }),
+    ]);
+    await eventually("the right one was ready", () => isReady(control.row(server.address, "right")));
+    const row = await eventually("the other was tried", () => control.row(server.address, "unknown"));
+    expect(isReady(row)).toBe(false);
+    await eventually("models came", () => control.row(server.address, "right")!.models.includes("base"));
+  });
+});
+
+describe("a pool that does not fit into a snapshot", () => {
+  it("loses labels and names, not endpoints, and that is counted", async () => {
+    const server = await new FakeModelServer(pages.VLLM_032).start();
+    const labels = Object.fromEntries(
+      Array.from({ length: 60 }, (_, index) => [`l${index}`, "v".repeat(300)]),
+    );
+    const endpoints = Array.from({ length: 20 }, (_, index) => ({
+      address: "127.0.0.1",
+      port: index === 0 ? server.port : 1 + index,
+      labels: {
+        ...Object.fromEntries(Object.entries(labels).map(([key, value]) => [key, `${value}${key}${index}`])),
+        "llm-d.ai/role": "prefill",
+      },
+    }));
+    const { control, sidecar } = await start([staticPool([], { discovery: { static: { endpoints } } })]);
+    const row = await eventually("it came", () => control.row(server.address));
+    expect(row.labels).toEqual([["llm-d.ai/role", "prefill"]]);
+    expect(control.last()!.endpoints).toHaveLength(20);
+    expect(sidecar.pushers[0]!.counts.shortened).toBeGreaterThan(0);
+  });
+
+  it("loses names of models last, and then any model may go anywhere", async () => {
+    const servers = await Promise.all(
+      Array.from({ length: 18 }, async (_, server) => {
+        const started = await new FakeModelServer(pages.VLLM_LORA).start();
+        const data = Array.from({ length: 64 }, (_, model) => ({
+          id: `${server}-${model}-`.padEnd(256, "m"),
+        }));
+        started.models = { data };
+        return started;
+      }),
+    );
+    const { control, sidecar } = await start([staticPool(servers)]);
+    await eventually("it did not fit", () => sidecar.pushers[0]!.counts.shortened > 0);
+    const row = await eventually("it came", () => control.row(servers[0]!.address));
+    expect(row).toMatchObject({
+      models: [],
+      loraActive: [],
+      flags: wire.ENDPOINT_READY | wire.ENDPOINT_HAS_LOAD,
+    });
+    expect(control.last()!.endpoints).toHaveLength(18);
   });
 });
 
