@@ -28,6 +28,7 @@ export async function startLiveGateway(version: string, options: GatewayOptions 
   let listener!: Listener;
   let update = 0;
   const edit = (bootstrap: Bootstrap): void => {
+    options.edit?.(bootstrap);
     listener = bootstrap.static_resources.listeners.shift()!;
     writeFileSync(path, resources(listener));
     bootstrap["node"] = { id: "test", cluster: "test" };

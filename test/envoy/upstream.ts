@@ -15,7 +15,7 @@ export interface Received {
   readonly method: string;
   readonly path: string;
   readonly headers: IncomingHttpHeaders;
-  body: Buffer;
+  readonly body: Buffer;
   trailers: NodeJS.Dict<string>;
   /** The whole request was read. */
   complete: boolean;
@@ -209,22 +209,22 @@ class ScriptedServer implements Upstream {
   }
 
   private take(request: IncomingMessage, response: ServerResponse): void {
+    const pieces: Buffer[] = [];
     const received: Received = {
       method: request.method!,
       path: request.url!,
       headers: request.headers,
-      body: Buffer.alloc(0),
+      get body() {
+        if (pieces.length > 1) pieces.splice(0, pieces.length, Buffer.concat(pieces));
+        return pieces[0] ?? Buffer.alloc(0);
+      },
       trailers: {},
       complete: false,
       aborted: false,
     };
     this.received.push(received);
-    const pieces: Buffer[] = [];
     const bodyRead = new Promise<void>((settle) => {
-      request.on("data", (piece: Buffer) => {
-        pieces.push(piece);
-        received.body = Buffer.concat(pieces);
-      });
+      request.on("data", (piece: Buffer) => pieces.push(piece));
       request.on("end", () => {
         received.trailers = request.trailers;
         received.complete = true;
