@@ -21,7 +21,8 @@ import {
   SINK_GO,
   SINK_STOP,
 } from "./events";
-import { scannerEnd, scannerErrorCode, scannerErrorOffset, scannerFeed, scannerReset } from "./scanner";
+import { scannerErrorCode, scannerErrorOffset } from "./fault";
+import { scannerEnd, scannerFeed, scannerReset } from "./scanner";
 import { parseNumber } from "./parse-number";
 
 /** Bytes of a document; a longer one is refused with TREE_TOO_LONG. */

@@ -22,7 +22,7 @@ import {
   scannerErrorCode,
   scannerErrorDetail,
   scannerErrorOffset,
-} from "../json/scanner";
+} from "../json/fault";
 import { writeBegin, writeByte, writeBytes, writeLength, writeLiteral, writeU64 } from "../text/text";
 import { JSON_DEPTH_MAX } from "../wire/limits";
 import { API_ANTHROPIC_MESSAGES, API_SGLANG_GENERATE, API_VLLM_GENERATE } from "./api";

@@ -3,7 +3,8 @@
 // Known are the usage objects of OpenAI's APIs (chat, completions, responses, embeddings), Anthropic's messages and
 // SGLang's meta_info. Of several in one stream the last values count; llm-d takes the first of each chunk and loses
 // one that a chunk's border splits.
-import { scannerEnd, scannerErrorByte, scannerErrorOffset, scannerFeed, scannerReset } from "../json/scanner";
+import { scannerErrorByte, scannerErrorOffset } from "../json/fault";
+import { scannerEnd, scannerFeed, scannerReset } from "../json/scanner";
 import {
   AT_COUNTS,
   AT_FOUND,

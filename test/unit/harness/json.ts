@@ -5,11 +5,10 @@ import {
   scannerDepth,
   scannerDone,
   scannerEnd,
-  scannerErrorCode,
-  scannerErrorOffset,
   scannerFeed,
   scannerReset,
 } from "../../../assembly/json/scanner";
+import { scannerErrorCode, scannerErrorOffset } from "../../../assembly/json/fault";
 import {
   EVENT_ARRAY_START,
   EVENT_INTEGERS,

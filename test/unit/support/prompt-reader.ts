@@ -215,3 +215,11 @@ export function sharedKeys(left: readonly bigint[], right: readonly bigint[]): n
   for (let index = 0; index < length; index++) if (left[index] !== right[index]) return index;
   return length;
 }
+
+/** Bytes that one key of a short chain stands for. */
+export const BLOCK_BYTES = 64;
+
+/** Text long enough for `blocks` keys, different for every `name`. */
+export function blocksOf(name: string, blocks = 4): string {
+  return `${name} `.padEnd(blocks * BLOCK_BYTES, `${name} speaks on. `);
+}
