@@ -1,6 +1,6 @@
 // A real Envoy with every probe listener: configuration, process, and the probe's lines from its log.
 import { spawn, type ChildProcess } from "node:child_process";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -158,6 +158,24 @@ function clusterConfig({ name, hosts, override = false }: ProbeCluster): object 
   };
 }
 
+const LISTENER_FILE = "listeners.json";
+
+function watchedListeners(folder: string): object {
+  const path_config_source = { path: join(folder, LISTENER_FILE), watched_directory: { path: folder } };
+  return { lds_config: { resource_api_version: "V3", path_config_source } };
+}
+
+/** Puts the listeners into the watched file in one move. */
+async function writeListeners(folder: string, listeners: readonly ProbeListener[]): Promise<void> {
+  const resources = listeners.map((listener) => ({
+    "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
+    ...listenerConfig(listener),
+  }));
+  const path = join(folder, LISTENER_FILE);
+  await writeFile(`${path}.next`, JSON.stringify({ resources }));
+  await rename(`${path}.next`, path);
+}
+
 /** A configuration with one Wasm filter of this module, for `--mode validate`. */
 export function validationConfig(modulePath: string): object {
   const config = plugin({ name: "module", stop: false }, modulePath);
@@ -193,21 +211,30 @@ export class ProbeEnvoy {
     child.stderr?.setEncoding("utf8").on("data", (text: string) => this.read(text));
   }
 
-  /** Starts Envoy with these listeners and clusters. @throws ProbeEnvoyError */
+  /**
+   * Starts Envoy with these listeners and clusters.
+   * @param dynamic listeners come from a watched file, for `update`
+   * @throws ProbeEnvoyError
+   */
   static async start(
     version: string,
     listeners: readonly ProbeListener[],
     clusters: readonly ProbeCluster[],
+    dynamic = false,
   ): Promise<ProbeEnvoy> {
     const path = await venvEnvoy(ROOT, version);
     if (path === undefined) throw new ProbeEnvoyError(version, "is not installed");
     await probeWasm();
     const folder = await mkdtemp(join(tmpdir(), "probe-envoy-"));
     const adminPath = join(folder, "admin");
+    const fixed = dynamic ? [] : listeners.map(listenerConfig);
     const config = {
+      node: { id: "probe", cluster: "probe" },
       admin: { address: { socket_address: { address: "127.0.0.1", port_value: 0 } } },
-      static_resources: { listeners: listeners.map(listenerConfig), clusters: clusters.map(clusterConfig) },
+      static_resources: { listeners: fixed, clusters: clusters.map(clusterConfig) },
+      ...(dynamic ? { dynamic_resources: watchedListeners(folder) } : {}),
     };
+    await writeListeners(folder, listeners);
     await writeFile(join(folder, "envoy.json"), JSON.stringify(config));
     const args = ["-c", join(folder, "envoy.json"), "--admin-address-path", adminPath, "--concurrency", "1"];
     args.push("--disable-hot-restart", "--log-level", "warning", "--component-log-level", "wasm:info");
@@ -221,6 +248,11 @@ export class ProbeEnvoy {
       throw error;
     }
     return envoy;
+  }
+
+  /** Replaces the listeners of an Envoy started as dynamic. */
+  update(listeners: readonly ProbeListener[]): Promise<void> {
+    return writeListeners(this.folder, listeners);
   }
 
   /** Port of a listener. */

@@ -2,6 +2,7 @@
 import {
   createHost,
   type LogLine,
+  type PluginInput,
   type ProxyWasmHost,
   type Stream,
   VirtualClock,
@@ -32,6 +33,8 @@ import {
 const GAP_MS = 1;
 /** How long the upstream takes over a call to /late, ms. */
 const LATE_MS = 150;
+/** Drain time of a changed listener, ms. */
+const DRAIN_MS = 1_000;
 /** How long `await` waits at most, ms of virtual time. */
 const AWAIT_MS = 10_000;
 
@@ -42,6 +45,19 @@ interface Playing {
   readonly stream: Stream;
   readonly reply: UpstreamReply;
   answered: boolean;
+}
+
+function pluginOf(listener: ProbeListener): PluginInput {
+  return {
+    name: listener.name,
+    rootId: listener.name,
+    vmId: listener.vm ?? listener.name,
+    configuration: listener.configuration ?? "",
+    vmConfiguration: listener.vmConfiguration ?? "",
+    failurePolicy: listener.policy ?? "closed",
+    allowOnHeadersStopIteration: listener.stop,
+    environment: listener.environment ?? {},
+  };
 }
 
 /** host-sim with every probe listener, and the lines the probe logged. */
@@ -70,18 +86,15 @@ export class SimulatedProxy {
         [DEAD_CLUSTER]: (call) => call.refuse(),
         [EMPTY_CLUSTER]: null,
       },
-      plugins: listeners.map((listener) => ({
-        name: listener.name,
-        rootId: listener.name,
-        vmId: listener.vm ?? listener.name,
-        configuration: listener.configuration ?? "",
-        vmConfiguration: listener.vmConfiguration ?? "",
-        failurePolicy: listener.policy ?? "closed",
-        allowOnHeadersStopIteration: listener.stop,
-        environment: listener.environment ?? {},
-      })),
+      plugins: listeners.map(pluginOf),
     });
     return proxy;
+  }
+
+  /** Updates a listener; the old root drains for a second and goes. */
+  async update(listener: ProbeListener): Promise<void> {
+    const retire = await this.host.updatePlugin(pluginOf(listener));
+    this.clock.after(DRAIN_MS, retire);
   }
 
   /** Plays the steps and returns what each stream came to. */
