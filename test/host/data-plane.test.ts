@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { stat } from "node:fs/promises";
 import { request as httpRequest, type ClientRequest, type IncomingMessage } from "node:http";
-import { createConnection } from "node:net";
+import { createConnection, createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -202,34 +202,40 @@ describe("the data plane", () => {
   });
 
   it("stops reading from a client whose replica does not read", async () => {
-    let resume!: () => void;
-    const upstream = await replica(({ socket, response, bodyRead }) => {
-      socket.pause();
-      resume = () => {
-        socket.resume();
-        void bodyRead.then(() => response.end("done"));
-      };
+    let arrived = 0;
+    let start!: () => void;
+    const server = createServer({ pauseOnConnect: true }, (socket) => {
+      start = () => socket.resume();
+      socket.on("data", (bytes) => {
+        arrived += bytes.length;
+        if (bytes.subarray(-5).toString() === "0\r\n\r\n")
+          socket.end("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone");
+      });
+      socket.on("error", () => {});
     });
-    const proxy = await plane({ endpoints: [upstream.address], bufferLimitBytes: 1024 * 1024 });
+    await new Promise<void>((settle) => server.listen(0, "127.0.0.1", settle));
+    stops.push(async () => void server.close());
+    const { port } = server.address() as AddressInfo;
+    const proxy = await plane({ endpoints: [`127.0.0.1:${port}`], bufferLimitBytes: 1024 * 1024 });
     const { request, answer } = open(proxy.port);
     const piece = Buffer.alloc(256 * 1024);
-    const total = 256;
-    for (let sent = 0; sent < total; sent++) request.write(piece);
+    const total = 256 * piece.length;
+    for (let sent = 0; sent < total; sent += piece.length) request.write(piece);
     request.end();
     // What the kernel's buffers and the data plane take in comes to rest far below the whole.
     let last = -1;
     await until("the upload rests", async () => {
       const now = request.socket?.bytesWritten ?? 0;
-      const rests = now > 0 && now === last;
+      const rests = now > 0 && now === last && start !== undefined;
       last = now;
-      await sleep(100);
+      await sleep(200);
       return rests;
     });
-    expect(upstream.received[0]?.complete).toBe(false);
-    expect(request.writableLength).toBeGreaterThan((total * piece.length) / 4);
-    resume();
+    expect(arrived).toBe(0);
+    expect(request.writableLength).toBeGreaterThan(total / 4);
+    start();
     expect((await answer()).text).toBe("done");
-    expect(upstream.received[0]?.body.length).toBe(total * piece.length);
+    expect(arrived).toBeGreaterThan(total);
   });
 
   it("passes trailers in both directions", async () => {
