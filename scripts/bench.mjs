@@ -39,7 +39,8 @@ async function runBenchmark(esbuild, name, args, envoy) {
   const output = `build/bench-${name}.mjs`;
   await bundle(esbuild, `test/bench/${name}${SUFFIX}`, output);
   const env = { ...process.env, ...(envoy === undefined ? {} : { ENVOY_PATH: envoy }) };
-  const child = spawn(process.execPath, ["--expose-gc", join(ROOT, output), ...args], {
+  // Envoy's V8 compiles modules with --no-liftoff, all of it optimised at load: what runs in Node is measured so too.
+  const child = spawn(process.execPath, ["--expose-gc", "--no-liftoff", join(ROOT, output), ...args], {
     stdio: "inherit",
     cwd: ROOT,
     env,

@@ -1,6 +1,6 @@
 // Benchmark of the sidecar: CPU of scraping 100 servers, each with a real vLLM page, through two transports.
 //
-//   npm run bench -- --only sidecar
+//   npm run bench -- sidecar
 //
 // Ours (sidecar/scrape/page-client.ts) against undici, in the same sidecar and the same run; and ours at the default
 // interval, with every server loaded and with every server idle. Servers and control listener run in a child process
@@ -10,7 +10,7 @@ import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer as createHttpServer } from "node:http";
 import { type AddressInfo, createServer } from "node:net";
-import { cpus, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Client } from "undici";
@@ -21,11 +21,11 @@ import type { TransportFactory } from "../../sidecar/endpoint-monitor.ts";
 import { ConnectionError, type SidecarError } from "../../sidecar/errors.ts";
 import { makeLogger } from "../../sidecar/log.ts";
 import type { PageSink, PageTarget, PageTransport } from "../../sidecar/scrape/page-client.ts";
+import { benchOptions } from "./support/options.ts";
+import { median, printFigures, printHead, type Target } from "./support/report.ts";
 
 const SERVERS = 100;
-const ROUNDS = 5;
 const WARM_UP_MS = 1_500;
-const WINDOW_MS = 4_000;
 const FAST_INTERVAL_MS = 50;
 const PAGE_FILE = fileURLToPath(new URL("../test/fixtures/metrics/vllm-0.32.txt", import.meta.url));
 
@@ -145,6 +145,8 @@ interface Case {
   readonly intervalMs: number | null;
   readonly idle: boolean;
   readonly makeTransport?: TransportFactory;
+  /** Bound of the CPU, in cores. */
+  readonly target?: Target;
 }
 
 /** One window of one case. */
@@ -154,7 +156,7 @@ interface Sample {
   readonly pushesPerSecond: number;
 }
 
-async function measure(settings: Settings, benchmark: Case): Promise<Sample> {
+async function measure(settings: Settings, benchmark: Case, windowMs: number): Promise<Sample> {
   const pools: PoolSettings[] = settings.pools.map((pool) => ({
     ...pool,
     scrape: { ...pool.scrape, intervalMs: benchmark.intervalMs },
@@ -171,7 +173,7 @@ async function measure(settings: Settings, benchmark: Case): Promise<Sample> {
   const before = counts(sidecar);
   const cpu = process.cpuUsage();
   const startedAt = performance.now();
-  await new Promise((resolve) => setTimeout(resolve, WINDOW_MS));
+  await new Promise((resolve) => setTimeout(resolve, windowMs));
   const used = process.cpuUsage(cpu);
   const seconds = (performance.now() - startedAt) / 1_000;
   const after = counts(sidecar);
@@ -200,24 +202,25 @@ function counts(sidecar: Sidecar): { scrapes: number; failed: number; pushes: nu
   };
 }
 
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)]!;
-}
-
 function report(benchmark: Case, samples: readonly Sample[]): void {
   const cores = samples.map((sample) => sample.cores);
-  const rate = median(samples.map((sample) => sample.scrapesPerSecond));
-  const pushes = median(samples.map((sample) => sample.pushesPerSecond));
-  const spread = `${Math.min(...cores).toFixed(3)}–${Math.max(...cores).toFixed(3)}`;
-  const perScrape = ((median(cores) * 1e6) / rate).toFixed(0);
-  process.stdout.write(
-    `${benchmark.name.padEnd(38)} ${median(cores).toFixed(3).padStart(7)} ${spread.padStart(15)} ` +
-      `${rate.toFixed(0).padStart(9)} ${perScrape.padStart(11)} ${pushes.toFixed(1).padStart(9)}\n`,
-  );
+  const scrapes = samples.map((sample) => sample.scrapesPerSecond);
+  if (median(scrapes) === 0) throw new Error(`${benchmark.name}: nothing was scraped`);
+  printFigures(benchmark.name, [
+    { name: "CPU", unit: "cores", values: cores, target: benchmark.target },
+    { name: "CPU a scrape", unit: "µs", values: cores.map((share, i) => (share * 1e6) / scrapes[i]!) },
+    { name: "scrapes", unit: "a second", values: scrapes },
+    { name: "pushes", unit: "a second", values: samples.map((sample) => sample.pushesPerSecond) },
+  ]);
 }
 
 async function main(): Promise<void> {
+  const options = benchOptions("sidecar", { rounds: 5, seconds: 4 });
+  await printHead("The sidecar's CPU, scraping at a fixed rate and at its own pace", {
+    command: options.command,
+    rounds: `${options.rounds} of each, ${options.seconds} s, in turns`,
+    servers: `${SERVERS} on loopback, each with a page of ${readFileSync(PAGE_FILE).length} bytes`,
+  });
   const folder = mkdtempSync(join(tmpdir(), "epp-sidecar-bench-"));
   const socketPath = join(folder, "control.sock");
   const child: ChildProcess = fork(fileURLToPath(import.meta.url), ["--serve", socketPath]);
@@ -226,30 +229,28 @@ async function main(): Promise<void> {
     const endpoints = ports.map((port) => `127.0.0.1:${port}`).join(",");
     const settings = loadSettings({ endpoints, control: `unix:${socketPath}`, logLevel: "silent" }, {});
     const cases: Case[] = [
-      { name: "20 Hz, own client", intervalMs: FAST_INTERVAL_MS, idle: false },
+      { name: "20 Hz, own client", intervalMs: FAST_INTERVAL_MS, idle: false, target: { atMost: 0.5 } },
       {
         name: "20 Hz, undici",
         intervalMs: FAST_INTERVAL_MS,
         idle: false,
         makeTransport: (target, sink) => new UndiciTransport(target, sink),
       },
-      { name: "default interval, all servers loaded", intervalMs: null, idle: false },
-      { name: "default interval, all servers idle", intervalMs: null, idle: true },
+      {
+        name: "default interval, all servers loaded",
+        intervalMs: null,
+        idle: false,
+        target: { atMost: 0.15 },
+      },
+      { name: "default interval, all servers idle", intervalMs: null, idle: true, target: { atMost: 0.15 } },
     ];
     const samples = cases.map((): Sample[] => []);
-    for (let round = 0; round < ROUNDS; round++) {
+    for (let round = 0; round < options.rounds; round++) {
       for (const [index, benchmark] of cases.entries()) {
         child.send({ idle: benchmark.idle });
-        samples[index]!.push(await measure(settings, benchmark));
+        samples[index]!.push(await measure(settings, benchmark, options.seconds * 1000));
       }
     }
-    const pageBytes = readFileSync(PAGE_FILE).length;
-    process.stdout.write(
-      `sidecar: ${SERVERS} servers, page of ${pageBytes} bytes; ${cpus()[0]?.model ?? "unknown CPU"} × ${cpus().length}, ` +
-        `Node ${process.version}; ${ROUNDS} rounds of ${WINDOW_MS / 1_000} s\n` +
-        `${"case".padEnd(38)} ${"cores".padStart(7)} ${"spread".padStart(15)} ${"scrapes/s".padStart(9)} ` +
-        `${"µs a scrape".padStart(11)} ${"pushes/s".padStart(9)}\n`,
-    );
     for (const [index, benchmark] of cases.entries()) report(benchmark, samples[index]!);
   } finally {
     child.kill();

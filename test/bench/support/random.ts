@@ -1,0 +1,12 @@
+// Repeatable random numbers for benchmark inputs: the same seed gives the same bytes on every machine.
+
+/** Numbers in [0, 1) from a 32-bit seed (mulberry32, Tommy Ettinger). */
+export function seededRandom(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
