@@ -1,4 +1,5 @@
-// The demonstration: the same arrivals through several gateways, each over equally cold replicas, and one table.
+// The demonstration: the same arrivals through several gateways, each over equally cold replicas, and one
+// table.
 import { request } from "undici";
 import type { ReplicaStatus } from "../host-sim/model-server/admin.ts";
 import { LLAMA_3_3_70B_FP8_2XH100 } from "../host-sim/model-server/rates.ts";
@@ -7,7 +8,10 @@ import { type RunSummary, summarize, textTable, ttftGain } from "../host-sim/wor
 import type { PlannedRequest } from "../host-sim/workload/types.ts";
 import type { Progress } from "./progress.ts";
 
-/** Small requests before each run: they open connections and warm up code, and leave the caches as good as cold. */
+/**
+ * Small requests before each run: they open connections and warm up code, and leave the caches as good as
+ * cold.
+ */
 const WARM_UP_ROUNDS = 3;
 const WARM_UP_CONCURRENCY = 16;
 const STATUS_INTERVAL_MS = 250;
@@ -46,7 +50,7 @@ export interface DemoOptions {
 
 /** Figures of one gateway with what the replicas themselves counted. */
 export interface DemoRun extends RunSummary {
-  /** Prefill work over the replicas' time from first to last arrival; 1 = nothing else would fit. */
+  /** Prefill work over what the replicas can do from first to last arrival; 1 = nothing else fits in. */
   readonly prefillLoad: number;
   /** Most requests that waited at all replicas together, sampled every 250 ms. */
   readonly waitingMax: number;
@@ -164,9 +168,8 @@ function prefillLoad(
 export function describeDemo(runs: readonly DemoRun[], plan: readonly PlannedRequest[]): string {
   const [ours, ...others] = runs;
   const mean = (of: (request: PlannedRequest) => number): string => {
-    return Math.round(plan.reduce((total, each) => total + of(each), 0) / plan.length).toLocaleString(
-      "en-US",
-    );
+    const value = plan.reduce((total, each) => total + of(each), 0) / plan.length;
+    return Math.round(value).toLocaleString("en-US");
   };
   const rate = (plan.length / plan.at(-1)!.atMs) * 1000;
   const loads = runs.map((run) => `${Math.round(run.prefillLoad * 100)} % with ${run.policy}`);
@@ -176,8 +179,9 @@ export function describeDemo(runs: readonly DemoRun[], plan: readonly PlannedReq
     textTable(runs),
     "",
     `Mean time to first token: ${gains.join(", ")}.`,
-    `Load: ${rate.toFixed(1)} requests/s on ${ours!.replicas} replicas; mean prompt ${mean((r) => r.promptTokens)}` +
-      ` tokens, mean answer ${mean((r) => r.outputTokens)}.`,
-    `Prefill alone took ${loads.join(", ")} of the replicas' time; at most ${waits.join(", ")} requests waited.`,
+    `Load: ${rate.toFixed(1)} requests/s on ${ours!.replicas} replicas; mean prompt ` +
+      `${mean((r) => r.promptTokens)} tokens, mean answer ${mean((r) => r.outputTokens)}.`,
+    `Prefill came to ${loads.join(", ")} of what the replicas can do in the time of the arrivals.`,
+    `At most ${waits.join(", ")} requests waited.`,
   ].join("\n");
 }

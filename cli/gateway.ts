@@ -1,4 +1,5 @@
-// A gateway over some endpoints: the filter with a sidecar, or a policy of the proxy's own; in Envoy or host-sim.
+// A gateway over some endpoints: the filter with a sidecar, or a policy of the proxy's own; in Envoy or
+// host-sim.
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

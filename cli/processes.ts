@@ -1,4 +1,5 @@
-// Child processes that never outlive this one: started, watched, ended in order, and killed by a guard if we die.
+// Child processes that never outlive this one: started, watched, ended in order, and killed by a guard if we
+// die.
 import { type ChildProcess, spawn } from "node:child_process";
 
 /** Time that a child has to end after SIGTERM. */
@@ -7,8 +8,9 @@ const STOP_GRACE_MS = 3000;
 const OUTPUT_CHARS_MAX = 65_536;
 const ERROR_OUTPUT_CHARS = 4000;
 
-// Reads "+pid" and "-pid" lines. When the pipe closes, the process that wrote them is gone, whatever happened to
-// it: the guard then ends every pid that is left. It ignores the signals that a terminal sends to the whole group.
+// Reads "+pid" and "-pid" lines. When the pipe closes, the process that wrote them is gone, whatever happened
+// to it: the guard then ends every pid that is left. It ignores the signals that a terminal sends to the
+// whole group.
 const GUARD_SCRIPT = `
 trap "" INT TERM HUP
 live=""
@@ -47,7 +49,10 @@ export interface Child {
   readonly pid: number;
   /** Settles when it ends, for whatever reason. */
   readonly ended: Promise<number | null>;
-  /** The first line of its standard output for which `read` gives a value. @throws ChildEndedError, ChildSilentError */
+  /**
+   * The first line of its standard output for which `read` gives a value. @throws ChildEndedError,
+   * ChildSilentError
+   */
   waitForLine<T>(read: (line: string) => T | undefined, timeoutMs: number): Promise<T>;
   /** The last of what it wrote, standard output and error together. */
   output(): string;

@@ -187,8 +187,8 @@ class Program {
   private standIn(reasons: readonly string[]): DataPlaneChoice {
     for (const reason of reasons) this.progress.line(reason);
     this.progress.line(
-      "Data plane: no usable Envoy was found, so the filter runs in the built-in stand-in on Node. Its policies are " +
-        "the same, its speed is not Envoy's.",
+      "Data plane: no usable Envoy was found, so the filter runs in the built-in stand-in on Node. " +
+        "Its policies are the same, its speed is not Envoy's.",
     );
     return "host-sim";
   }

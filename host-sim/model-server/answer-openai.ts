@@ -1,4 +1,5 @@
-// Answers of /v1/chat/completions and /v1/completions, whole and streamed, field for field as vLLM 0.32.0 gives them.
+// Answers of /v1/chat/completions and /v1/completions, whole and streamed, field for field as vLLM 0.32.0
+// gives them.
 import { type AnswerContext, failStream, failWhole } from "./answer-context.ts";
 import { type GenerationJob, type GenerationSink, type Sequence, usageOf } from "./generation.ts";
 

@@ -1,4 +1,5 @@
-// What the simulated model says: a text that depends on the prompt alone, as greedy decoding of a real one does.
+// What the simulated model says: a text that depends on the prompt alone, as greedy decoding of a real one
+// does.
 import { hashText } from "./block-hash.ts";
 import { WORDS } from "./lexicon.ts";
 import { encode, tokenText } from "./tokenizer.ts";
@@ -49,8 +50,8 @@ export function naturalLength(seed: number): number {
 }
 
 /**
- * The first `count` tokens of the answer. Sentences of known words, so that encoding the text again, as the next
- * turn of a chat does, gives these same tokens.
+ * The first `count` tokens of the answer. Sentences of known words, so that encoding the text again, as the
+ * next turn of a chat does, gives these same tokens.
  */
 export function answerTokens(seed: number, count: number): number[] {
   const random = randomFrom(seed);

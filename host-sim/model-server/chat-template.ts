@@ -17,8 +17,8 @@ const newline = encode("\n");
 
 /**
  * Prompt tokens of a conversation: tools first, then every message, then the opening of the assistant's turn.
- * Each message's content is encoded by itself, so that an answer continues the prompt with the very tokens with
- * which it is rendered as history in the next turn.
+ * Each message's content is encoded by itself, so that an answer continues the prompt with the very tokens
+ * with which it is rendered as history in the next turn.
  * @param tools JSON text of the tools, or "" for none.
  */
 export function renderConversation(messages: readonly TemplateMessage[], tools: string): number[] {

@@ -8,8 +8,8 @@ export type Clock = () => number;
 export const monotonicMs: Clock = () => performance.now();
 
 /**
- * Advances an engine as time passes. Steps follow each other in simulated time, so that a late timer delays what is
- * told, never what happens next.
+ * Advances an engine as time passes. Steps follow each other in simulated time, so that a late timer delays
+ * what is told, never what happens next.
  */
 export class EngineDriver {
   private readonly engine: Engine;

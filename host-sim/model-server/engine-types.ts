@@ -65,11 +65,17 @@ export interface StepReport {
   readonly decodeSequences: number;
 }
 
-/** Observer of an engine; every call names the simulated time. Calls come from `advance`, `submit` and `abort`. */
+/**
+ * Observer of an engine; every call names the simulated time. Calls come from `advance`, `submit` and
+ * `abort`.
+ */
 export interface EngineListener {
   /** The request entered a batch for the first time. */
   scheduled?(request: EngineRequest, nowMs: number): void;
-  /** One more token; its index is `request.generatedTokens − 1`. `previousMs` is the token before, NaN at first. */
+  /**
+   * One more token; its index is `request.generatedTokens − 1`. `previousMs` is the token before, NaN at
+   * first.
+   */
   token?(request: EngineRequest, nowMs: number, previousMs: number): void;
   finished?(request: EngineRequest, reason: FinishReason, nowMs: number): void;
   preempted?(request: EngineRequest, nowMs: number): void;

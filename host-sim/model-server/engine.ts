@@ -1,4 +1,5 @@
-// The simulated engine: continuous batching with a token budget a step, paged KV cache, preemption. No I/O, no clock.
+// The simulated engine: continuous batching with a token budget a step, paged KV cache, preemption. No I/O,
+// no clock.
 import {
   type EngineConfig,
   type EngineCounters,
@@ -13,8 +14,8 @@ import { KvCache } from "./kv-cache.ts";
 import { LLAMA_3_3_70B_FP8_2XH100, LLAMA_3_3_70B_FP8_2XH100_KV_TOKENS, stepDurationMs } from "./rates.ts";
 
 /**
- * vLLM's defaults for an API server on a GPU of at least 70 GiB (vllm/engine/arg_utils.py, v0.32.0: 8,192 tokens
- * and 1,024 sequences a step) with the rates and the cache of LLAMA_3_3_70B_FP8_2XH100.
+ * vLLM's defaults for an API server on a GPU of at least 70 GiB (vllm/engine/arg_utils.py, v0.32.0: 8,192
+ * tokens and 1,024 sequences a step) with the rates and the cache of LLAMA_3_3_70B_FP8_2XH100.
  */
 export function defaultEngineConfig(): EngineConfig {
   return {
@@ -33,11 +34,11 @@ export function defaultEngineConfig(): EngineConfig {
  * asks `nextEventMs` when something will happen, and calls `advance` no later than it wants to hear of it.
  * Equal calls give equal results.
  *
- * Scheduling is vLLM V1's (vllm/v1/core/sched/scheduler.py, v0.32.0), first come first served: running requests
- * first (decodes and further chunks of long prompts), then waiting ones while the step's token budget, the batch
- * and the cache have room. A waiting request is admitted only if its whole prompt fits into free blocks
- * (scheduler_reserve_full_isl); when a running one finds no block, the youngest running request is preempted
- * and recomputed later. In a step with a preemption nothing new is admitted.
+ * Scheduling is vLLM V1's (vllm/v1/core/sched/scheduler.py, v0.32.0), first come first served: running
+ * requests first (decodes and further chunks of long prompts), then waiting ones while the step's token
+ * budget, the batch and the cache have room. A waiting request is admitted only if its whole prompt fits into
+ * free blocks (scheduler_reserve_full_isl); when a running one finds no block, the youngest running request
+ * is preempted and recomputed later. In a step with a preemption nothing new is admitted.
  */
 export class Engine {
   readonly config: EngineConfig;
@@ -227,7 +228,8 @@ export class Engine {
     }
   }
 
-  // Takes the cached prefix and blocks for the first chunk. Returns the tokens to compute, 0 if there is no room.
+  // Takes the cached prefix and blocks for the first chunk. Returns the tokens to compute, 0 if there is no
+  // room.
   private admit(request: EngineRequest, budget: number, nowMs: number): number {
     const { blockSize, prefixCaching } = this.config;
     const known = knownTokens(request);
@@ -254,7 +256,8 @@ export class Engine {
     return tokens;
   }
 
-  // Gives the request blocks for `tokens` more tokens and publishes the blocks that they fill. False: no room.
+  // Gives the request blocks for `tokens` more tokens and publishes the blocks that they fill. False: no
+  // room.
   private grow(request: EngineRequest, tokens: number): boolean {
     const { blockSize, prefixCaching } = this.config;
     const end = request.computedTokens + tokens;

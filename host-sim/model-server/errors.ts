@@ -14,7 +14,9 @@ export class ApiError extends Error {
     this.param = param;
   }
 
-  /** Body in OpenAI's shape, or in Anthropic's for /v1/messages. Validation errors keep OpenAI's everywhere. */
+  /**
+   * Body in OpenAI's shape, or in Anthropic's for /v1/messages. Validation errors keep OpenAI's everywhere.
+   */
   body(shape: "openai" | "anthropic"): string {
     if (shape === "anthropic" && this.type !== VALIDATION_TYPE) {
       return JSON.stringify({ type: "error", error: { type: this.type, message: this.message } });
@@ -61,12 +63,15 @@ export function modelNotFound(model: string, served: string): ApiError {
   );
 }
 
-/** The server's limit of requests in flight (`--max-num-queued-reqs`) is reached. No Retry-After, as in vLLM. */
+/**
+ * The server's limit of requests in flight (`--max-num-queued-reqs`) is reached. No Retry-After, as in vLLM.
+ */
 export function engineBusy(): ApiError {
   return new ApiError(
     503,
     "Service Unavailable",
-    "The engine is currently busy and cannot accept new requests. Please try again later or on a different instance.",
+    "The engine is currently busy and cannot accept new requests. " +
+      "Please try again later or on a different instance.",
   );
 }
 

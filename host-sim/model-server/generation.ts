@@ -30,7 +30,9 @@ export interface Sequence {
   readonly promptTokens: number;
   /** Token ids of the answer, as far as it will go. */
   readonly answer: readonly number[];
-  /** What each token adds to the text that the client sees; a stop text and what follows it are never seen. */
+  /**
+   * What each token adds to the text that the client sees; a stop text and what follows it are never seen.
+   */
   readonly texts: readonly string[];
   /** "stop" = natural end or stop text, "length" = the client's or the model's limit. */
   readonly finishReason: "stop" | "length";
@@ -121,10 +123,11 @@ export class GenerationService {
 
   /**
    * Starts a call.
-   * @param lora adapter, undefined for the base model. @param rank data-parallel engine, undefined = least loaded.
+   * @param lora adapter, undefined for the base model. @param rank data-parallel engine, undefined = least
+   * loaded.
    * @param openSink makes the receiver once the call is accepted; it may begin its answer then.
-   * @throws ApiError 400 if prompt or limit exceed the model's context, 503 if too many calls are in flight, 500
-   * if the engine is dead.
+   * @throws ApiError 400 if prompt or limit exceed the model's context, 503 if too many calls are in flight,
+   * 500 if the engine is dead.
    */
   start(
     call: GenerationCall,
@@ -249,9 +252,9 @@ export class GenerationService {
     }
     if (promptTokens + (call.maxTokens ?? 1) > contextMax) {
       throw badParameter(
-        `This model's maximum context length is ${contextMax} tokens. However, your prompt contains at least ` +
-          `${promptTokens} tokens and you asked for ${call.maxTokens ?? 1} output tokens. Please reduce the length ` +
-          "of the input prompt or the number of requested output tokens.",
+        `This model's maximum context length is ${contextMax} tokens. However, your prompt contains at ` +
+          `least ${promptTokens} tokens and you asked for ${call.maxTokens ?? 1} output tokens. Please reduce ` +
+          "the length of the input prompt or the number of requested output tokens.",
         "input_tokens",
         String(promptTokens),
       );

@@ -7,12 +7,12 @@ const NONE = -1;
 const NO_HASH = 0;
 
 /**
- * Block pool after vLLM's BlockPool (vllm/v1/core/block_pool.py, v0.32.0): a block with references is in use; one
- * without stays findable by its hash, in least-recently-used order, until it is handed out again.
+ * Block pool after vLLM's BlockPool (vllm/v1/core/block_pool.py, v0.32.0): a block with references is in use;
+ * one without stays findable by its hash, in least-recently-used order, until it is handed out again.
  *
  * ```
- * free list:  head ─► blocks without content, newest first ─► cached blocks, least recently used first ─► tail
- *             allocate() takes here                                             release() appends here
+ * free list:  head ─► blocks without content, newest first ─► cached blocks, least recently used first ─►
+ * tail             allocate() takes here                                             release() appends here
  * ```
  * Two blocks may hold the same content (the recomputed last block of a fully cached prompt does): they are
  * chained under one hash, and the content stays findable while one of them lives.
@@ -124,8 +124,8 @@ export class KvCache {
   }
 
   /**
-   * Drops one reference from each block of a sequence, last block first, so that the tail of a prompt is evicted
-   * before its head. Blocks without content are reused first.
+   * Drops one reference from each block of a sequence, last block first, so that the tail of a prompt is
+   * evicted before its head. Blocks without content are reused first.
    */
   releaseAll(blocks: readonly number[]): void {
     for (let i = blocks.length - 1; i >= 0; i--) {
@@ -148,7 +148,9 @@ export class KvCache {
     return true;
   }
 
-  /** Checks list and reference invariants; throws with what is wrong. For tests, linear in the block count. */
+  /**
+   * Checks list and reference invariants; throws with what is wrong. For tests, linear in the block count.
+   */
   verify(): void {
     let listed = 0;
     for (let block = this.freeHead; block !== NONE; block = this.freeNext[block]!) {

@@ -39,10 +39,10 @@ export interface StepWork {
  * | 5000 / 500 | 100         | 7996.25 | 92.91  | 917.26          |
  * | 500 / 2000 | 1           | 47.77   | 18.91  | 52.85           |
  *
- * How the rates follow: the two TTFTs at concurrency 1 give 79.8 µs a prefill token and 7.9 ms of overhead; the
- * ITL at concurrency 1 gives the weights; what is left of a second at 25 and 50 after prefill and base gives
- * about 75 µs a decoding sequence of 5,250 tokens, split so that the KV read has 10 ns a token. That every
- * row comes out again when the engine runs the same closed loop is a test (test/sim/rates.test.ts). An
+ * How the rates follow: the two TTFTs at concurrency 1 give 79.8 µs a prefill token and 7.9 ms of overhead;
+ * the ITL at concurrency 1 gives the weights; what is left of a second at 25 and 50 after prefill and base
+ * gives about 75 µs a decoding sequence of 5,250 tokens, split so that the KV read has 10 ns a token. That
+ * every row comes out again when the engine runs the same closed loop is a test (test/sim/rates.test.ts). An
  * independent fit of vLLM itself agrees: BLIS (github.com/inference-sim/inference-sim, defaults.yaml at
  * 1a6eb353) has 76.4 µs a prefill token and 66.8 µs a decode token for Llama-3.3-70B on 4 × H100, vLLM 0.8.4.
  */
@@ -56,16 +56,16 @@ export const LLAMA_3_3_70B_FP8_2XH100: EngineRates = {
 };
 
 /**
- * KV tokens of that deployment. At concurrency 100 and above the table's rates mean 85.5 requests of 5,000–5,500
- * tokens in service while the rest waits in the 8 s TTFT: about 460,000 tokens, which is also what
- * 2 × 80 GB × 0.9 less 71 GB of weights leaves for an FP8 cache of 160 KiB a token, less activations.
+ * KV tokens of that deployment. At concurrency 100 and above the table's rates mean 85.5 requests of
+ * 5,000–5,500 tokens in service while the rest waits in the 8 s TTFT: about 460,000 tokens, which is also
+ * what 2 × 80 GB × 0.9 less 71 GB of weights leaves for an FP8 cache of 160 KiB a token, less activations.
  */
 export const LLAMA_3_3_70B_FP8_2XH100_KV_TOKENS = 460_000;
 
 /**
  * Duration of a step in milliseconds, ≥ overheadMs.
- * The weight read hides behind prefill compute, as both TTFTs in the table above need: an additive weight read
- * would give 58 ms for 500 tokens where 47.8 ms was measured.
+ * The weight read hides behind prefill compute, as both TTFTs in the table above need: an additive weight
+ * read would give 58 ms for 500 tokens where 47.8 ms was measured.
  */
 export function stepDurationMs(rates: EngineRates, work: StepWork): number {
   const compute = work.prefillTokens * rates.prefillMsPerToken;

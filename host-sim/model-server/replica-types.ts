@@ -17,13 +17,15 @@ export interface ReplicaConfig extends GenerationOptions {
   readonly port: number;
   /** Answer with the request's `x-request-id` header (`--enable-request-id-headers`). */
   readonly requestIdHeaders: boolean;
-  /** Milliseconds between `: keep-alive` comments on a silent stream; 0 = none (`--sse-keep-alive-interval`). */
+  /**
+   * Milliseconds between `: keep-alive` comments on a silent stream; 0 = none (`--sse-keep-alive-interval`).
+   */
   readonly keepAliveCommentMs: number;
   /** Idle connections are closed after this (uvicorn's timeout_keep_alive, 5 s by default). */
   readonly keepAliveTimeoutMs: number;
   /**
-   * Also serve /v1/embeddings, /pooling, /score and /rerank. A real server has either these or the generating APIs,
-   * by its model; a simulated one can have both.
+   * Also serve /v1/embeddings, /pooling, /score and /rerank. A real server has either these or the generating
+   * APIs, by its model; a simulated one can have both.
    */
   readonly poolingApis: boolean;
 }

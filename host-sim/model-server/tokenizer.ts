@@ -1,4 +1,5 @@
-// A small deterministic subword tokenizer: known words, else greedy pieces, else bytes. About four characters a token.
+// A small deterministic subword tokenizer: known words, else greedy pieces, else bytes. About four characters
+// a token.
 import { WORDS } from "./lexicon.ts";
 
 /** Ids of the special tokens; text never encodes to them. */
@@ -92,8 +93,8 @@ export const VOCABULARY_SIZE = texts.length;
 const utf8 = new TextEncoder();
 
 /**
- * Token ids of a text. `decode(encode(text)) === text` for every well-formed text; special-token texts inside it are
- * ordinary characters. Linear in the length of the text.
+ * Token ids of a text. `decode(encode(text)) === text` for every well-formed text; special-token texts inside
+ * it are ordinary characters. Linear in the length of the text.
  */
 export function encode(text: string): number[] {
   const tokens: number[] = [];
@@ -123,7 +124,9 @@ export function decode(tokens: ArrayLike<number>): string {
   return Buffer.concat(parts).toString("utf8");
 }
 
-/** Text of one token as a server streams it; a token that is a lone byte of a longer character gives U+FFFD. */
+/**
+ * Text of one token as a server streams it; a token that is a lone byte of a longer character gives U+FFFD.
+ */
 export function tokenText(id: number): string {
   const text = texts[id];
   return text === undefined || text === "" ? decode([id]) : text;

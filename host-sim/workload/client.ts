@@ -1,4 +1,5 @@
-// Sends planned requests at their time, whatever became of the ones before (open loop), and measures the answers.
+// Sends planned requests at their time, whatever became of the ones before (open loop), and measures the
+// answers.
 import { Agent, type Dispatcher } from "undici";
 import type { FailureKind, RequestResult } from "./result.ts";
 import { EventParser } from "./sse.ts";
@@ -32,7 +33,8 @@ export async function runLoad(
   const agent = new Agent({
     connections: null,
     pipelining: 1,
-    // Below the 4 s and more that proxies and servers keep idle connections, so that none is reused while it closes.
+    // Below the 4 s and more that proxies and servers keep idle connections, so that none is reused while it
+    // closes.
     keepAliveTimeout: 3000,
     headersTimeout: SILENCE_MS_MAX,
     bodyTimeout: SILENCE_MS_MAX,

@@ -1,4 +1,5 @@
-// Draws a workload: Poisson arrivals of chat turns, agent steps, questions about documents, and one-off prompts.
+// Draws a workload: Poisson arrivals of chat turns, agent steps, questions about documents, and one-off
+// prompts.
 import { answerSeed, answerText } from "../model-server/answer.ts";
 import { readChatCall } from "../model-server/calls.ts";
 import { Random } from "./random.ts";
@@ -28,10 +29,10 @@ export function defaultWorkload(overrides: Partial<WorkloadOptions> = {}): Workl
 /**
  * The requests of a workload in order of arrival. Equal options give equal requests, byte for byte.
  *
- * Arrivals are one Poisson process; what arrives is drawn by share. A chat or agent arrival continues the session
- * that has waited longest since its user's think time (or its tool's run time) was over, or starts a new one.
- * A turn carries the whole conversation, the model's earlier answers included: those are known beforehand
- * because the simulated model decodes greedily, so no arrival has to wait for an answer.
+ * Arrivals are one Poisson process; what arrives is drawn by share. A chat or agent arrival continues the
+ * session that has waited longest since its user's think time (or its tool's run time) was over, or starts a
+ * new one. A turn carries the whole conversation, the model's earlier answers included: those are known
+ * beforehand because the simulated model decodes greedily, so no arrival has to wait for an answer.
  */
 export function generateWorkload(options: WorkloadOptions): PlannedRequest[] {
   checkOptions(options);

@@ -28,8 +28,8 @@ export interface RunSummary {
 }
 
 /**
- * Value below which a share `p` of the values lies: the smallest value with at least p × n values at or below it
- * (nearest rank). NaN for no values.
+ * Value below which a share `p` of the values lies: the smallest value with at least p × n values at or below
+ * it (nearest rank). NaN for no values.
  * @param values any order. @param p 0 < p ≤ 1
  */
 export function percentile(values: readonly number[], p: number): number {
@@ -38,7 +38,9 @@ export function percentile(values: readonly number[], p: number): number {
   return sorted[Math.max(0, Math.ceil(p * sorted.length) - 1)]!;
 }
 
-/** Figures of a run. Requests that failed count in `errors` and nowhere else, but for tokens they did bring. */
+/**
+ * Figures of a run. Requests that failed count in `errors` and nowhere else, but for tokens they did bring.
+ */
 export function summarize(policy: string, results: readonly RequestResult[], replicas: number): RunSummary {
   const good = results.filter((result) => result.failure === null);
   const errorKinds: Record<string, number> = {};

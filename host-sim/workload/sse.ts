@@ -11,7 +11,10 @@ export class EventTooLongError extends Error {
   }
 }
 
-/** Incremental parser for the parts of the event-stream format that LLM servers use: `data`, comments, blank lines. */
+/**
+ * Incremental parser for the parts of the event-stream format that LLM servers use: `data`, comments, blank
+ * lines.
+ */
 export class EventParser {
   private readonly onData: (data: string) => void;
   private readonly decoder = new TextDecoder();

@@ -1,4 +1,5 @@
-// Do the turns of a conversation reach the replica that has its cache, also when each comes on a new connection?
+// Do the turns of a conversation reach the replica that has its cache, also when each comes on a new
+// connection?
 import { runLoad } from "./client.ts";
 import { generateWorkload } from "./generate.ts";
 import type { RequestResult } from "./result.ts";

@@ -4,7 +4,10 @@
 export const REQUEST_KINDS = ["chat", "agent", "document", "one-off"] as const;
 export type RequestKind = (typeof REQUEST_KINDS)[number];
 
-/** One request of a plan. Equal for every policy that is compared: also its arrival does not depend on answers. */
+/**
+ * One request of a plan. Equal for every policy that is compared: also its arrival does not depend on
+ * answers.
+ */
 export interface PlannedRequest {
   /** Position in the plan, from 0. */
   readonly index: number;
@@ -20,7 +23,9 @@ export interface PlannedRequest {
   readonly body: string;
   readonly promptTokens: number;
   readonly outputTokens: number;
-  /** What a simulated server generates; later turns carry it. An answer that differs was damaged on its way. */
+  /**
+   * What a simulated server generates; later turns carry it. An answer that differs was damaged on its way.
+   */
   readonly answer: string;
 }
 

@@ -76,7 +76,7 @@ describe("runDemo", () => {
     expect(report.gateway.url).toBe(replicas[0]!.url);
     const text = describeDemo(report.runs, PLAN);
     expect(text).toContain("better than x");
-    expect(text).toMatch(/Prefill alone took \d+ % with ours/);
+    expect(text).toMatch(/Prefill came to \d+ % with ours/);
   });
 });
 

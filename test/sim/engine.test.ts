@@ -1,4 +1,5 @@
-// The engine: batching, chunked prefill, prefix caching, preemption, adapters, abort. Times are worked out by hand.
+// The engine: batching, chunked prefill, prefix caching, preemption, adapters, abort. Times are worked out by
+// hand.
 import { describe, expect, it } from "vitest";
 import { SequenceTooLongError, SubmissionError } from "../../host-sim/model-server/engine-types.ts";
 import { drain, recordedEngine, submission } from "./support/engine.ts";

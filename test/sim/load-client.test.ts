@@ -102,7 +102,8 @@ describe("runLoad", () => {
 
 describe("EventParser", () => {
   const stream =
-    ': keep-alive\n\ndata: {"a":"ü"}\n\nevent: x\ndata: one\r\ndata:two\n\n\nid: 4\ndata:  three\n\ndata: cut';
+    ': keep-alive\n\ndata: {"a":"ü"}\n\nevent: x\ndata: one\r\n' +
+    "data:two\n\n\nid: 4\ndata:  three\n\ndata: cut";
   const expected = ['{"a":"ü"}', "one\ntwo", " three"];
 
   it("gives the same events for every cut of the stream into chunks", () => {

@@ -4,7 +4,8 @@ import { defaultEngineConfig } from "../../host-sim/model-server/engine.ts";
 import { LLAMA_3_3_70B_FP8_2XH100, stepDurationMs } from "../../host-sim/model-server/rates.ts";
 import { runClosedLoop } from "./support/closed-loop.ts";
 
-// NVIDIA NIM for LLMs benchmarking guide 1.0.0, "Performance": Llama-3.3-70B-Instruct, NIM 1.8.0, 2 × H100, fp8 TP2.
+// NVIDIA NIM for LLMs benchmarking guide 1.0.0, "Performance": Llama-3.3-70B-Instruct, NIM 1.8.0, 2 × H100,
+// fp8 TP2.
 const PUBLISHED = [
   {
     concurrency: 1,

@@ -134,7 +134,7 @@ const ROWS: readonly Row[] = [
     type: "BadRequestError",
     param: "input_tokens",
     message:
-      /^This model's maximum context length is 4096 tokens\. However, your prompt contains at least \d+ tokens/,
+      /^This model's maximum context length is 4096 tokens\. However, your prompt contains at least \d+ to/,
   },
   {
     name: "a message request without its limit",

@@ -82,7 +82,7 @@ describe("faults", () => {
     expect(metrics.interTokenLatency.sum).toBeCloseTo(0.006, 6);
   });
 
-  it("refuses connections while those that are open live on, and accepts again on the same port", async () => {
+  it("refuses connections while open ones live on, and accepts again on the same port", async () => {
     const replica = await startReplica();
     const { url } = replica;
     const stream = await fetch(`${url}/v1/completions`, {

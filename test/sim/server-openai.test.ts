@@ -20,8 +20,8 @@ describe("chat completions", () => {
     expect(headers.get("x-served-by")).toBe("replica-0");
     expect(headers.get("x-request-id")).toBeNull();
     expect(keysOf(answer).join()).toBe(
-      "id,object,created,model,choices,service_tier,system_fingerprint,usage,prompt_logprobs,prompt_token_ids," +
-        "prompt_text,kv_transfer_params,ec_transfer_params,metrics",
+      "id,object,created,model,choices,service_tier,system_fingerprint,usage,prompt_logprobs," +
+        "prompt_token_ids,prompt_text,kv_transfer_params,ec_transfer_params,metrics",
     );
     expect(keysOf(answer.choices[0]).join()).toBe(
       "index,message,logprobs,finish_reason,stop_reason,token_ids,routed_experts",

@@ -61,7 +61,7 @@ describe("generateWorkload", () => {
     expect(laterTurns).toBeGreaterThan(PLAN.length / 4);
   });
 
-  it("shares system prompts between agents and texts between questions, and nothing between one-off prompts", () => {
+  it("shares system prompts between agents, texts between questions, nothing between one-off prompts", () => {
     const firsts = (kind: string, part: number): number => {
       const texts = PLAN.filter((request) => request.kind === kind).map((request) => {
         return messagesOf(request)[part]!.content.slice(0, 2000);

@@ -57,8 +57,8 @@ export function recordedEngine(overrides: Partial<EngineConfig> = {}): Recorded 
 }
 
 /**
- * A submission whose content is spelled by a text, one letter a block: equal letters from the start are a shared
- * prefix, as block hashes chain. The output's blocks are the request's own.
+ * A submission whose content is spelled by a text, one letter a block: equal letters from the start are a
+ * shared prefix, as block hashes chain. The output's blocks are the request's own.
  */
 export function submission(
   id: string,

@@ -1,7 +1,8 @@
 // Reads the shape of a Prometheus text page: names, types and label names, without the values.
 
 /**
- * Shape of a page as text, one family a line in order of name: "name | type | samples with label names | bounds".
+ * Shape of a page as text, one family a line in order of name: "name | type | samples with label names |
+ * bounds".
  * @throws on a sample whose family was not announced
  */
 export function pageShape(page: string): string[] {
