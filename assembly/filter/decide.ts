@@ -30,6 +30,7 @@ import {
 import { isSetAside } from "../pool/health";
 import { hasOneModel } from "../pool/snapshot";
 import { rowAddressLen, rowAddressPtr } from "../pool/labels";
+import { subsetAllows } from "../pool/subset";
 import { NO_POOL, poolBytesPerToken, poolHasSnapshot, poolName, poolNameBytes } from "../pool/table";
 import { chainDepthBytes, chainKey, chainKeyCount, chainSetHead, chainTextBytes } from "../prefix/chain";
 import { mixPair } from "../text/hash";
@@ -126,14 +127,14 @@ const picked: usize = memory.data(3 * 2, 2);
 
 /**
  * Decides for a stream, writes the headers, reserves the work and notes the prefix.
- * `subset`, if `subsetBytes` > 0, lists the addresses allowed. `blind`: the body is unknown though there is one.
+ * The subset hint was taken before (pool/subset.ts). `blind`: the body is unknown though there is one.
  */
-export function decide(stream: usize, config: u32, subset: usize, subsetBytes: u32, blind: bool): u32 {
+export function decide(stream: usize, config: u32, blind: bool): u32 {
   const startNs = nowNs();
   const now = <f64>startNs / 1000000;
   const pool = load<u32>(stream, S_POOL);
   sync(now);
-  const outcome = pick(stream, pool, config, now, startNs, subset, subsetBytes);
+  const outcome = pick(stream, pool, config, now, startNs);
   if (outcome != DECIDED) return outcome;
   store<f64>(stream, now, S_DECIDED);
   rememberDestinations(stream);
@@ -155,7 +156,7 @@ export function decideWithoutStream(pool: u32, config: u32): u32 {
   const startNs = nowNs();
   const now = <f64>startNs / 1000000;
   sync(now);
-  const outcome = pick(0, pool, config, now, startNs, 0, 0);
+  const outcome = pick(0, pool, config, now, startNs);
   if (outcome != DECIDED) return outcome;
   writeDestination();
   countUp(COUNT_DECISIONS);
@@ -169,8 +170,6 @@ function pick(
   config: u32,
   now: f64,
   entropy: u64,
-  subset: usize,
-  subsetBytes: u32,
 ): u32 {
   if (pool == NO_POOL || !poolHasSnapshot(pool)) return NO_SNAPSHOT;
   randomState = mixPair(randomState, entropy);
@@ -184,7 +183,7 @@ function pick(
     }
     requestSetLora(promptLoraHash(prompt));
   }
-  if (!gatherCandidates(pool, model, now, subset, subsetBytes)) return NO_ENDPOINTS;
+  if (!gatherCandidates(pool, model, now)) return NO_ENDPOINTS;
   measurePrompt(stream, pool, model);
   readHeaders(config);
   pickedCount = min<u32>(schedule(configPlan(config), pool), DESTINATIONS_MAX);
@@ -195,20 +194,20 @@ function pick(
 // Ready endpoints in the subset that serve the model and are not set aside. When no endpoint is left the
 // conditions fall one by one: a model nobody lists (the engine's own 404 is clearer than ours), then being
 // set aside (trying a host that failed is better than failing for certain).
-function gatherCandidates(pool: u32, model: u64, now: f64, subset: usize, subsetBytes: u32): bool {
-  if (gather(pool, model, now, subset, subsetBytes)) return true;
-  if (model != 0 && gather(pool, 0, now, subset, subsetBytes)) return true;
-  return gather(pool, 0, -1, subset, subsetBytes);
+function gatherCandidates(pool: u32, model: u64, now: f64): bool {
+  if (gather(pool, model, now)) return true;
+  if (model != 0 && gather(pool, 0, now)) return true;
+  return gather(pool, 0, -1);
 }
 
-function gather(pool: u32, model: u64, now: f64, subset: usize, subsetBytes: u32): bool {
+function gather(pool: u32, model: u64, now: f64): bool {
   candidatesReset();
   const first = rowOf(pool, 0);
   for (let row = first; row < first + POOL_ENDPOINTS_MAX; row++) {
     if ((rowU32(COLUMN_FLAGS, row) & (ENDPOINT_READY | ENDPOINT_DRAINING)) != ENDPOINT_READY) continue;
     if (model != 0 && !serves(row, model)) continue;
     if (now >= 0 && isSetAside(row, now)) continue;
-    if (subsetBytes > 0 && !isListed(row, subset, subsetBytes)) continue;
+    if (!subsetAllows(row)) continue;
     candidatesAdd(row);
   }
   return candidateCount() > 0;
@@ -220,32 +219,6 @@ function serves(row: u32, model: u64): bool {
   const hashes = modelHashes(row);
   for (let i: u32 = 0; i < count; i++) if (load<u64>(hashes + ((<usize>i) << 3)) == model) return true;
   return false;
-}
-
-// The subset hint is a comma list of "ip:port" or "ip" (gateway-api-inference-extension, endpoint picker protocol).
-function isListed(row: u32, list: usize, bytes: u32): bool {
-  const address = rowAddressPtr(row);
-  const addressBytes = rowAddressLen(row);
-  let start: u32 = 0;
-  for (let i: u32 = 0; i <= bytes; i++) {
-    if (i < bytes && load<u8>(list + i) != 44) continue;
-    let from = start;
-    let to = i;
-    while (from < to && load<u8>(list + from) == 32) from++;
-    while (to > from && load<u8>(list + to - 1) == 32) to--;
-    const count = to - from;
-    if (count > 0 && count <= addressBytes && memory.compare(list + from, address, count) == 0) {
-      if (count == addressBytes || isPortOnly(address + count, addressBytes - count)) return true;
-    }
-    start = i + 1;
-  }
-  return false;
-}
-
-function isPortOnly(ptr: usize, bytes: u32): bool {
-  if (load<u8>(ptr) != 58) return false;
-  for (let i: u32 = 1; i < bytes; i++) if (<u32>load<u8>(ptr + i) - 48 > 9) return false;
-  return true;
 }
 
 // Fills MATCHED and UNCACHED for the candidates, and the stream's own sizes.

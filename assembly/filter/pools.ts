@@ -141,16 +141,20 @@ function refreshPool(pool: u32): void {
 }
 
 /**
- * The pool of the request at hand: route metadata `epp.pool`, else the cluster's name, else the configured
- * name, else the only pool there is. NO_POOL: none of these is known.
+ * The pool of the request at hand: the one that the route's metadata `epp.pool` names, and no other; where it
+ * names none, the pool of the cluster's name, else the configured one, else, with none configured, the only pool
+ * there is. NO_POOL: that is not known.
  */
 export function resolvePool(configured: usize, configuredBytes: u32): u32 {
   const mark = inboxMark();
   let pool = NO_POOL;
-  if (property(P_ROUTE_POOL) == STATUS_OK && valueBytes() > 0) pool = poolFind(valuePtr(), valueBytes());
-  if (pool == NO_POOL && property(P_CLUSTER) == STATUS_OK) pool = poolFind(valuePtr(), valueBytes());
-  if (pool == NO_POOL && configuredBytes > 0) pool = poolFind(configured, configuredBytes);
-  if (pool == NO_POOL && configuredBytes == 0 && poolCount() == 1) pool = 0;
+  if (property(P_ROUTE_POOL) == STATUS_OK && valueBytes() > 0) {
+    pool = poolFind(valuePtr(), valueBytes());
+  } else {
+    if (property(P_CLUSTER) == STATUS_OK) pool = poolFind(valuePtr(), valueBytes());
+    if (pool == NO_POOL && configuredBytes > 0) pool = poolFind(configured, configuredBytes);
+    if (pool == NO_POOL && configuredBytes == 0 && poolCount() == 1) pool = 0;
+  }
   inboxReset(mark);
   return pool;
 }

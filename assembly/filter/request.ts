@@ -19,6 +19,7 @@ import {
 import { ascii, textBytes, textEquals, writeBegin, writeLength, writeLiteral, writeU64 } from "../text/text";
 import { PROMPT_HASHED_BYTES_MAX } from "../wire/limits";
 import { chainReset, chainTextBytes } from "../prefix/chain";
+import { subsetNone, subsetTake } from "../pool/subset";
 import { NO_POOL, poolHasSnapshot } from "../pool/table";
 import { hasOneModel } from "../pool/snapshot";
 import { API_OTHER, apiIsChecked, apiNeedsModel, apiOfPath } from "../prompt/api";
@@ -49,6 +50,7 @@ import {
   H_DESTINATION,
   H_ENCODERS,
   H_KV_SOURCE,
+  H_MAX_RETRIES,
   H_METHOD,
   H_MODEL_REWRITE,
   H_MODEL_REWRITE_ALIAS,
@@ -56,6 +58,7 @@ import {
   H_PREFILLER,
   H_RETRY_GRPC_ON,
   H_RETRY_HEADER_NAMES,
+  H_RETRY_ON,
   H_RETRY_STATUS_CODES,
   P_SUBSET,
   V_POST,
@@ -119,6 +122,7 @@ export function requestHeaders(context: u32, root: u32, config: u32, endOfStream
   const stream = streamAdd(context);
   if (stream == 0) {
     countUp(COUNT_STREAM_OVERFLOW);
+    takeSubset(pool);
     return afterDecision(0, api, decideWithoutStream(pool, config));
   }
   store<u32>(stream, root, S_ROOT);
@@ -177,10 +181,9 @@ function walkHeaders(): void {
   if (removals != 0) removeSteering(removals);
 }
 
-// A bit for each steering header; the two that we always write are replaced and need no removal, but a
-// request that is not decided must not keep the client's destination.
-const STEERING: u32 = 10;
-const steeringNames: usize = memory.data(10 * 4, 4);
+// A bit for each steering header, those that a decision replaces too: a request may remain undecided.
+const STEERING: u32 = 12;
+const steeringNames: usize = memory.data(12 * 4, 4);
 store<u32>(steeringNames, <u32>H_DESTINATION, 0);
 store<u32>(steeringNames, <u32>H_PREFILLER, 4);
 store<u32>(steeringNames, <u32>H_ENCODERS, 8);
@@ -191,6 +194,8 @@ store<u32>(steeringNames, <u32>H_MODEL_REWRITE_ALIAS, 24);
 store<u32>(steeringNames, <u32>H_RETRY_GRPC_ON, 28);
 store<u32>(steeringNames, <u32>H_RETRY_STATUS_CODES, 32);
 store<u32>(steeringNames, <u32>H_RETRY_HEADER_NAMES, 36);
+store<u32>(steeringNames, <u32>H_RETRY_ON, 40);
+store<u32>(steeringNames, <u32>H_MAX_RETRIES, 44);
 
 function steering(name: usize, bytes: u32): u32 {
   for (let i: u32 = 0; i < STEERING; i++) {
@@ -250,18 +255,19 @@ function refuseTooLarge(api: u32, limit: u32): u32 {
   return ACTION_PAUSE;
 }
 
+// A request may have no hint, and then no other request's counts.
+function takeSubset(pool: u32): void {
+  const mark = inboxMark();
+  if (property(P_SUBSET) == STATUS_OK) subsetTake(pool, valuePtr(), valueBytes());
+  else subsetNone();
+  inboxReset(mark);
+}
+
 /** Decides with what is known and goes on, or refuses. */
 export function conclude(stream: usize, config: u32, blind: bool): u32 {
   setPhase(stream, PHASE_DECIDED);
-  const mark = inboxMark();
-  let subset: usize = 0;
-  let subsetBytes: u32 = 0;
-  if (property(P_SUBSET) == STATUS_OK) {
-    subset = valuePtr();
-    subsetBytes = valueBytes();
-  }
-  const outcome = decide(stream, config, subset, subsetBytes, blind);
-  inboxReset(mark);
+  takeSubset(load<u32>(stream, S_POOL));
+  const outcome = decide(stream, config, blind);
   return afterDecision(stream, load<u32>(stream, S_API), outcome);
 }
 
