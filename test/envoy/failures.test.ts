@@ -1,12 +1,19 @@
 // Replicas that refuse, reset, answer 5xx, die and come back: who answers instead, and who hears of it.
 import { describe, expect, it } from "vitest";
+import type { Bootstrap } from "../../cli/envoy-config.ts";
 import { open, PROTOCOLS, type Reply, ReplyCutError, send } from "./clients.ts";
 import { ENVOY_VERSIONS, type Gateway, POOL, until, withEnvoy } from "./harness.ts";
 import { endpointStatus, settled } from "./status.ts";
-import { ask, CHAT_PATH, destinationsOf, echoOf, showDestination, text } from "./support.ts";
+import { ask, CHAT_PATH, destinationsOf, echoOf, showDestination, text, trustClients } from "./support.ts";
 import { answer, echo, held, refusingAddress, reset, type Upstream } from "./upstream.ts";
 
-const SHOWN = { replicas: 3, edit: showDestination } as const;
+const SHOWN = {
+  replicas: 3,
+  edit: (bootstrap: Bootstrap): void => {
+    showDestination(bootstrap);
+    trustClients(bootstrap);
+  },
+};
 const WARM = text("a prompt that one replica has seen");
 
 /** Sends the prompt once, and returns the replica that took it: from now on the first choice for it. */

@@ -4,7 +4,16 @@ import { ENDPOINT_DRAINING, ENDPOINT_READY } from "../../assembly/wire/snapshot.
 import { PROTOCOLS, send } from "./clients.ts";
 import { ENVOY_VERSIONS, type Gateway, POOL, startGateway } from "./harness.ts";
 import { settled } from "./status.ts";
-import { ask, CHAT_PATH, DESTINATION, destinationsOf, echoOf, showDestination, text } from "./support.ts";
+import {
+  ask,
+  CHAT_PATH,
+  DESTINATION,
+  destinationsOf,
+  echoOf,
+  showDestination,
+  text,
+  trustClients,
+} from "./support.ts";
 
 /** What a client may not decide; and what the gateway then makes of it. */
 const STEERING = [
@@ -25,7 +34,13 @@ const NOWHERE = "127.0.0.1:1";
 describe.each(ENVOY_VERSIONS)("routing on Envoy %s", (version) => {
   let gateway: Gateway & { stop(): Promise<void> };
   beforeAll(async () => {
-    gateway = await startGateway(version, { replicas: 4, edit: showDestination });
+    gateway = await startGateway(version, {
+      replicas: 4,
+      edit: (bootstrap) => {
+        showDestination(bootstrap);
+        trustClients(bootstrap);
+      },
+    });
   });
   afterAll(() => gateway?.stop());
 
