@@ -222,8 +222,8 @@ export class EndpointMonitor {
   }
 
   /**
-   * A server that answers, but with no page that can be read, serves requests all the same: it stays ready and is
-   * without load figures. Only one that does not answer, or answers with a server error, is not ready.
+   * A server that answers, but with no page that can be read, serves requests all the same: it stays ready
+   * and is without load figures. Only one that does not answer, or answers with a server error, is not ready.
    */
   private onMetricsFailure(error: Error, failures: number): void {
     const first = this.lastError === null || codeOf(this.lastError) !== codeOf(error);

@@ -1,4 +1,5 @@
-// Every cause of failure in the sidecar as one class with a stable `code`; messages carry the offending value.
+// Every cause of failure in the sidecar as one class with a stable `code`; messages carry the offending
+// value.
 
 /** Base of all: `code` is part of metrics labels and logs and never changes its meaning. */
 export abstract class SidecarError extends Error {

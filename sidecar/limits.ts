@@ -1,4 +1,5 @@
-// Limits of the sidecar's inputs that are not part of the wire format; what happens beyond stands beside each.
+// Limits of the sidecar's inputs that are not part of the wire format; what happens beyond stands beside
+// each.
 
 /** Bytes of an endpoints file. A larger file is refused like a malformed one. */
 export const ENDPOINTS_FILE_BYTES_MAX = 1_048_576;
@@ -6,7 +7,9 @@ export const ENDPOINTS_FILE_BYTES_MAX = 1_048_576;
 export const CONFIG_FILE_BYTES_MAX = 1_048_576;
 /** Bytes of one endpoint name. A longer one is refused. */
 export const ENDPOINT_NAME_BYTES_MAX = 253;
-/** Bytes of a label's key and of its value (Kubernetes: 317 and 63). A longer label is dropped and counted. */
+/**
+ * Bytes of a label's key and of its value (Kubernetes: 317 and 63). A longer label is dropped and counted.
+ */
 export const LABEL_BYTES_MAX = 320;
 /** Bytes of a model or adapter name. A longer name is dropped and counted. */
 export const MODEL_NAME_BYTES_MAX = 256;

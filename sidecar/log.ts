@@ -8,7 +8,8 @@ export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "
 
 /**
  * @param level one of LOG_LEVELS
- * @param destination where lines go; standard output, written synchronously, if left out: nothing is lost at exit
+ * @param destination where lines go; standard output, written synchronously, if left out: nothing is lost at
+ * exit
  */
 export function makeLogger(level: string, destination?: DestinationStream): Logger {
   const options = { level, base: { program: "epp-wasm-sidecar" }, timestamp: stdTimeFunctions.isoTime };

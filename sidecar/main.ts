@@ -6,7 +6,10 @@ import { type Flags, loadSettings } from "./config/load.ts";
 import { SidecarError } from "./errors.ts";
 import { makeLogger } from "./log.ts";
 
-/** Exit codes: 0 stopped by a signal, 1 failed while running, 2 the command line or configuration is not valid. */
+/**
+ * Exit codes: 0 stopped by a signal, 1 failed while running, 2 the command line or configuration is not
+ * valid.
+ */
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
 /** A stop that takes longer is cut off. */

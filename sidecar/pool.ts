@@ -25,8 +25,9 @@ import type { SnapshotEndpoint } from "./snapshot-encoder.ts";
  */
 const SETTLE_EXTRA_MS = 200;
 /**
- * How much of each row is kept when a snapshot does not fit, fullest first. The last always fits: a pool of addresses
- * and names of full length needs 122,176 bytes. An endpoint without a list of models counts as serving any.
+ * How much of each row is kept when a snapshot does not fit, fullest first. The last always fits: a pool of
+ * addresses and names of full length needs 122,176 bytes. An endpoint without a list of models counts as
+ * serving any.
  */
 export const DETAIL_LEVELS = ["full", "own-labels", "no-labels", "no-names"] as const;
 export type Detail = (typeof DETAIL_LEVELS)[number];

@@ -22,9 +22,9 @@ export interface SlotChange {
 /**
  * Slots of one pool. An address keeps its slot for as long as it is known.
  *
- * A generation names the *contents* of a slot: it is a hash of the address and of the engine process's identity, so
- * a sidecar that restarts gives an unchanged fleet the same slots and generations, and gateways keep their index.
- * Where the hash would repeat the slot's last generation it is moved on by one.
+ * A generation names the *contents* of a slot: it is a hash of the address and of the engine process's
+ * identity, so a sidecar that restarts gives an unchanged fleet the same slots and generations, and gateways
+ * keep their index. Where the hash would repeat the slot's last generation it is moved on by one.
  */
 export class SlotTable {
   private readonly slots = new Map<string, Slot>();
@@ -46,8 +46,8 @@ export class SlotTable {
   }
 
   /**
-   * Makes `addresses` the known ones. New addresses take the lowest free slots in sorted order; those beyond the
-   * capacity, the last in that order, get none.
+   * Makes `addresses` the known ones. New addresses take the lowest free slots in sorted order; those beyond
+   * the capacity, the last in that order, get none.
    */
   update(addresses: readonly string[]): SlotChange {
     const wanted = new Set(addresses);

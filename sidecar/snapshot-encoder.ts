@@ -41,8 +41,8 @@ const U32_RANGE = 0x100000000;
 const REFERENCE_BYTES = 8;
 
 /**
- * An encoder with its own buffer. Equal strings, and equal lists of strings, are written once: the endpoints of a
- * pool share most of theirs.
+ * An encoder with its own buffer. Equal strings, and equal lists of strings, are written once: the endpoints
+ * of a pool share most of theirs.
  */
 export class SnapshotEncoder {
   private readonly bytes = Buffer.alloc(limits.SNAPSHOT_BYTES_MAX);

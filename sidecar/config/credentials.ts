@@ -1,4 +1,5 @@
-// CA, client certificate and bearer token of a kind of page, read from files and read again when those change.
+// CA, client certificate and bearer token of a kind of page, read from files and read again when those
+// change.
 import { X509Certificate } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";
 import { createSecureContext } from "node:tls";
@@ -106,7 +107,9 @@ function readText(path: string, what: string): string {
   }
 }
 
-/** @throws ConfigError when the token cannot be a header value (RFC 6750 §2.1 b64token, wider: visible ASCII) */
+/**
+ * @throws ConfigError when the token cannot be a header value (RFC 6750 §2.1 b64token, wider: visible ASCII)
+ */
 function readToken(source: TokenSource, environment: NodeJS.ProcessEnv): string {
   const text = "file" in source ? readText(source.file, "token file") : (environment[source.env] ?? "");
   const token = text.trim();

@@ -10,8 +10,9 @@ import type { EngineConfig } from "./schema.ts";
 import type { EngineSettings } from "./settings.ts";
 
 /**
- * Configured engines come first, then the built-in ones that were not redefined. An engine named like a built-in one
- * takes its place with the metrics given; what has no field in engineConfigs (counters, sleep state) stays.
+ * Configured engines come first, then the built-in ones that were not redefined. An engine named like a
+ * built-in one takes its place with the metrics given; what has no field in engineConfigs (counters, sleep
+ * state) stays.
  * @throws Error naming the field, its value and what is expected
  */
 export function engineSettings(config: {

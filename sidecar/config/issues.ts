@@ -21,7 +21,9 @@ interface Located {
   readonly path: readonly PropertyKey[];
 }
 
-/** A union reports one list of issues an alternative: the alternative that got furthest says what was meant. */
+/**
+ * A union reports one list of issues an alternative: the alternative that got furthest says what was meant.
+ */
 function flatten(issues: readonly z.core.$ZodIssue[], base: readonly PropertyKey[]): Located[] {
   return issues.flatMap((issue) => {
     const path = [...base, ...issue.path];

@@ -1,8 +1,9 @@
-// Reads the discovery and data layer of an llm-d EndpointPickerConfig: the sidecar is that document's other reader.
+// Reads the discovery and data layer of an llm-d EndpointPickerConfig: the sidecar is that document's other
+// reader.
 //
-// The filter reads scheduling, admission and disaggregation from the same document and judges their plugins. Here the
-// data layer's plugins are judged: implemented, needless (accepted, noted), or known and unsupported (refused).
-// Field names and defaults: llm-d-router pkg/epp/framework/plugins/datalayer @ ebab6879.
+// The filter reads scheduling, admission and disaggregation from the same document and judges their plugins.
+// Here the data layer's plugins are judged: implemented, needless (accepted, noted), or known and unsupported
+// (refused). Field names and defaults: llm-d-router pkg/epp/framework/plugins/datalayer @ ebab6879.
 import { z } from "zod";
 import { ConfigError } from "../errors.ts";
 import { METRICS_PAGE_BYTES_MAX } from "../limits.ts";

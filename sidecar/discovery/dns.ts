@@ -107,7 +107,10 @@ export class DnsDiscovery implements Discovery {
     };
   }
 
-  /** RFC 2782: the targets of the lowest priority are meant; the others are for when none of those is reachable. */
+  /**
+   * RFC 2782: the targets of the lowest priority are meant; the others are for when none of those is
+   * reachable.
+   */
   private async queryService(): Promise<Answer> {
     const records = await this.resolver.services(this.settings.host);
     const priority = Math.min(...records.map((record) => record.priority));

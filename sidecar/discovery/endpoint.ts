@@ -51,7 +51,8 @@ const ROLES: ReadonlyMap<string, number> = new Map([
 ]);
 
 /**
- * Roles of a label value; without the label, decode (llm-d-router pkg/epp/framework/plugins/scheduling/filter/bylabel).
+ * Roles of a label value; without the label, decode (llm-d-router
+ * pkg/epp/framework/plugins/scheduling/filter/bylabel).
  */
 export function rolesOf(label: string | undefined): number {
   return label === undefined ? ROLE_DECODE : (ROLES.get(label) ?? 0);
@@ -132,8 +133,9 @@ export function sameEndpoint(a: Endpoint, b: Endpoint): boolean {
 /**
  * A source of endpoints. Static lists, files and DNS are the sources here; Kubernetes informers are another.
  *
- * A source calls `apply` with its whole list whenever that changed, and once at the start even if it is empty; it
- * calls `failed` when it could not learn the present list, in which case the list it gave last stays in force.
+ * A source calls `apply` with its whole list whenever that changed, and once at the start even if it is
+ * empty; it calls `failed` when it could not learn the present list, in which case the list it gave last
+ * stays in force.
  */
 export interface Discovery {
   readonly kind: string;

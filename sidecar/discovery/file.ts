@@ -11,9 +11,10 @@ const FILE_POLL_INTERVAL_MS = 500;
 const FILE_SETTLE_MS = 100;
 
 /**
- * Looks at the file twice a second instead of watching it. A look follows symbolic links and sees device, inode,
- * size and both times, so it notices edits in place, atomic renames and the directory swap behind a Kubernetes
- * ConfigMap alike; a watch is bound to an inode and loses the last two, and does not work on network file systems.
+ * Looks at the file twice a second instead of watching it. A look follows symbolic links and sees device,
+ * inode, size and both times, so it notices edits in place, atomic renames and the directory swap behind a
+ * Kubernetes ConfigMap alike; a watch is bound to an inode and loses the last two, and does not work on
+ * network file systems.
  */
 export class FileDiscovery implements Discovery {
   readonly kind = "file";

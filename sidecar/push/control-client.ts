@@ -7,8 +7,8 @@ import { CONTROL_ANSWER_BYTES_MAX } from "../limits.ts";
 /** A request to the control listener ends, well or not, within this. */
 const CONTROL_TIMEOUT_MS = 1_000;
 /**
- * A new connection is made at least this often. Over a kept one, an Envoy that is being replaced by a hot restart
- * would go on taking snapshots that the new process needs.
+ * A new connection is made at least this often. Over a kept one, an Envoy that is being replaced by a hot
+ * restart would go on taking snapshots that the new process needs.
  */
 const CONNECTION_LIFE_MS = 500;
 /** Characters of a refusal that go into the log. */
@@ -19,7 +19,8 @@ export interface ControlListener {
   /**
    * Hands over a pool's snapshot.
    * @param snapshot used until the promise settles
-   * @throws ControlRefusedError when it was read and refused; ConnectionError, TimeoutError when it was not read
+   * @throws ControlRefusedError when it was read and refused; ConnectionError, TimeoutError when it was not
+   * read
    */
   push(pool: string, snapshot: Buffer): Promise<void>;
   /** The gateway's status as parsed JSON. Throws like `push`. */

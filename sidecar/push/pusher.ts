@@ -12,7 +12,10 @@ export const PUSH_INTERVAL_MIN_MS = 50;
 export const HEARTBEAT_INTERVAL_MS = 500;
 /** First pause after the listener could not be reached; doubled up to RETRY_MAX_MS. */
 const RETRY_FIRST_MS = 50;
-/** With it, a gateway that restarted has its state back within a second: 250 ms, or a heartbeat if it was not missed. */
+/**
+ * With it, a gateway that restarted has its state back within a second: 250 ms, or a heartbeat if it was not
+ * missed.
+ */
 const RETRY_MAX_MS = 250;
 /** A pool that was not taken over for this long is not ready: four heartbeats. */
 export const PUSH_AGE_MAX_MS = 2_000;

@@ -57,8 +57,8 @@ function setFigure(gpu: GpuSample, figure: Figure, value: number): void {
 }
 
 /**
- * The GPU of a line. A Prometheus that relabels, such as one that federates exporters, moves the exporter's own
- * `pod` and `namespace` to `exported_pod` and `exported_namespace`; those are the GPU's user then.
+ * The GPU of a line. A Prometheus that relabels, such as one that federates exporters, moves the exporter's
+ * own `pod` and `namespace` to `exported_pod` and `exported_namespace`; those are the GPU's user then.
  */
 function gpuOf(gpus: Map<string, GpuSample>, page: Buffer, line: MetricLine): GpuSample | null {
   const label = (...names: readonly string[]): string => {

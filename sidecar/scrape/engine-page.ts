@@ -72,7 +72,8 @@ export class EnginePage {
 
   /**
    * Reads the counters.
-   * @returns whether the engine restarted since the page before: a counter fell, or its process is a later one
+   * @returns whether the engine restarted since the page before: a counter fell, or its process is a later
+   * one
    */
   readCounters(page: Buffer, reading: Reading, searchAll: boolean): boolean {
     const all = [this.promptTokens, this.generationTokens, this.preemptions];

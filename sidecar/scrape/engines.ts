@@ -142,8 +142,8 @@ export const TRITON_TENSORRT_LLM: EngineSpec = {
 };
 
 /**
- * Plain Triton. llm-d reads `nv_inference_exec_count` as running requests; that is a counter of executions since
- * start, so it is not read here: Triton publishes no gauge of running requests.
+ * Plain Triton. llm-d reads `nv_inference_exec_count` as running requests; that is a counter of executions
+ * since start, so it is not read here: Triton publishes no gauge of running requests.
  */
 export const TRITON: EngineSpec = {
   ...NOTHING,

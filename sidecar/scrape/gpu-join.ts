@@ -23,8 +23,8 @@ const HOSTNAME_LABEL = "kubernetes.io/hostname";
  * The GPUs of `endpoint` among those of one exporter:
  *  1. with a mapping, the GPUs it names;
  *  2. samples that carry a pod: those with the endpoint's name, and its namespace where both are known;
- *  3. samples without a pod: all, if the exporter is the endpoint's own (beside it in the pod), else those of its
- *     node by name.
+ *  3. samples without a pod: all, if the exporter is the endpoint's own (beside it in the pod), else those of
+ * its     node by name.
  * @param own the exporter was asked at the endpoint's own address
  */
 export function gpusOf(
@@ -46,8 +46,8 @@ export function gpusOf(
 }
 
 /**
- * One figure for all GPUs of an endpoint: the largest of each, because a model spread over several GPUs runs at the
- * pace of its busiest one and fails on its fullest (llm-d's dcgm-extractor takes the largest too).
+ * One figure for all GPUs of an endpoint: the largest of each, because a model spread over several GPUs runs
+ * at the pace of its busiest one and fails on its fullest (llm-d's dcgm-extractor takes the largest too).
  */
 export function figuresOf(gpus: readonly GpuSample[]): GpuFigures {
   let utilization = Number.NaN;

@@ -1,4 +1,5 @@
-// Reads one HTTP/1.1 response out of socket chunks: status, framing, body. Bounded; no copy when it came in one piece.
+// Reads one HTTP/1.1 response out of socket chunks: status, framing, body. Bounded; no copy when it came in
+// one piece.
 import { FramingError, ResponseTooLargeError } from "../errors.ts";
 import type { PageBuffers } from "./page-buffers.ts";
 
@@ -28,11 +29,12 @@ const enum State {
 
 /**
  * A reader for the responses of one connection, one at a time. `push` takes what the socket read; after it
- * returned true, `status`, `body` and `keepAlive` hold until `reset`. The body may be a view of the last chunk
- * pushed, so it must be used before the next read.
+ * returned true, `status`, `body` and `keepAlive` hold until `reset`. The body may be a view of the last
+ * chunk pushed, so it must be used before the next read.
  *
  * Framing follows RFC 9112 §6, strictly: a response with both Content-Length and Transfer-Encoding, with two
- * different lengths, or with another coding than chunked is an error, because a scraper gains nothing from guessing.
+ * different lengths, or with another coding than chunked is an error, because a scraper gains nothing from
+ * guessing.
  */
 export class ResponseReader {
   status = 0;

@@ -5,8 +5,9 @@ import type { MetricSpec } from "./engines.ts";
 import { labelValue, MetricLocator, type MetricLine } from "./page.ts";
 
 /**
- * `vllm:lora_requests_info{max_lora,running_lora_adapters,waiting_lora_adapters}`: the value is the Unix time of
- * the label set, and old label sets stay on the page, so the line with the largest value is the present state.
+ * `vllm:lora_requests_info{max_lora,running_lora_adapters,waiting_lora_adapters}`: the value is the Unix time
+ * of the label set, and old label sets stay on the page, so the line with the largest value is the present
+ * state.
  */
 export class LoraMetric {
   max = 0;

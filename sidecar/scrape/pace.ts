@@ -1,6 +1,8 @@
 // How often one server is scraped: by what its last pages showed, slower while it fails.
 
-/** Interval while requests wait in the server's queue: the state in which the next pick depends on it most. */
+/**
+ * Interval while requests wait in the server's queue: the state in which the next pick depends on it most.
+ */
 export const QUEUED_INTERVAL_MS = 100;
 /** Interval while requests run and none wait. */
 export const RUNNING_INTERVAL_MS = 250;
@@ -26,11 +28,11 @@ export interface PaceInput {
 /**
  * Time from the start of one scrape to the start of the next, ms.
  *
- * Adaptive by default (`intervalMs` null). The gateway counts its own requests in flight, to the microsecond, so a
- * scrape only has to correct it: other clients' requests, KV usage, restarts. Those matter while a queue stands
- * (100 ms), less while requests only run (250 ms), and hardly while the server idles (1 s). A server that is busy
- * and whose page stands still is wedged or between steps; reading it faster would tell nothing, so it counts as
- * one step calmer.
+ * Adaptive by default (`intervalMs` null). The gateway counts its own requests in flight, to the microsecond,
+ * so a scrape only has to correct it: other clients' requests, KV usage, restarts. Those matter while a queue
+ * stands (100 ms), less while requests only run (250 ms), and hardly while the server idles (1 s). A server
+ * that is busy and whose page stands still is wedged or between steps; reading it faster would tell nothing,
+ * so it counts as one step calmer.
  *
  * @param intervalMs fixed interval, or null for adaptive
  * @param random 0 ≤ random < 1

@@ -28,7 +28,8 @@ export class PageExtractor {
 
   /**
    * @param engines in order of detection
-   * @param engineName the engine as named by the endpoint's label; "" or a name that is not in `engines` = detect
+   * @param engineName the engine as named by the endpoint's label; "" or a name that is not in `engines` =
+   * detect
    * @param defaultEngineName tried first when nothing names the engine; "" = plain detection
    */
   constructor(

@@ -11,7 +11,9 @@ const BACKSLASH = 92;
 const BRACE_OPEN = 123;
 const BRACE_CLOSE = 125;
 
-/** How far before its last place a metric is searched: pages grow and shrink by digits between two scrapes. */
+/**
+ * How far before its last place a metric is searched: pages grow and shrink by digits between two scrapes.
+ */
 const HINT_SLACK_BYTES = 512;
 
 /** One line of a metric: offsets into the page. Reused for every line, so copy what must stay. */
@@ -25,8 +27,9 @@ export interface MetricLine {
 
 /**
  * Remembers where one metric stood on the last page of one server, so that the next search is a few hundred
- * bytes instead of the page. The exposition format keeps all lines of a metric family together, which is relied
- * upon; between two lines of one name there may be others of the family (`_sum`, and `_created` in OpenMetrics).
+ * bytes instead of the page. The exposition format keeps all lines of a metric family together, which is
+ * relied upon; between two lines of one name there may be others of the family (`_sum`, and `_created` in
+ * OpenMetrics).
  */
 export class MetricLocator {
   private readonly needle: Buffer;
@@ -129,7 +132,9 @@ function lineEnd(page: Buffer, from: number): number {
   return end < 0 ? page.length : end;
 }
 
-/** Reads labels and value of the line whose name ends at `from`. False when it is malformed or not a number. */
+/**
+ * Reads labels and value of the line whose name ends at `from`. False when it is malformed or not a number.
+ */
 function readLine(page: Buffer, from: number, end: number, line: MetricLine): boolean {
   let at = from;
   while (at < end && isBlank(page[at]!)) at += 1;

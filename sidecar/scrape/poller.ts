@@ -5,7 +5,9 @@ import type { Ticker, Ticking } from "./ticker.ts";
 
 /** The owner of a poller. */
 export interface PollOwner {
-  /** A page with status 200; `page` may only be used during the call. Throws a SidecarError if it is no good. */
+  /**
+   * A page with status 200; `page` may only be used during the call. Throws a SidecarError if it is no good.
+   */
   onPage(page: Buffer, nowMs: number): void;
   /** The poll failed for the `failures`-th time in a row. */
   onFailure(error: Error, failures: number, nowMs: number): void;
@@ -121,7 +123,10 @@ export class Poller implements Ticking, PageSink {
     this.plan(nowMs);
   }
 
-  /** Counts from when the poll was due, not from when the tick came, so that ticks do not stretch the interval. */
+  /**
+   * Counts from when the poll was due, not from when the tick came, so that ticks do not stretch the
+   * interval.
+   */
   private plan(nowMs: number): void {
     this.dueAtMs = Math.max(nowMs, this.plannedAtMs + this.owner.intervalMs(this.failures));
     this.ticker.schedule(this);

@@ -70,7 +70,9 @@ export class Gauge {
   }
 }
 
-/** A counter of one server: its total, and whether any line fell since the page before (the engine restarted). */
+/**
+ * A counter of one server: its total, and whether any line fell since the page before (the engine restarted).
+ */
 export class Counter {
   readonly locator: MetricLocator;
   total = 0;
@@ -101,7 +103,9 @@ export class Counter {
     this.total += line.value;
   };
 
-  /** A restarted engine starts its label sets afresh: what it no longer publishes must not be compared later. */
+  /**
+   * A restarted engine starts its label sets afresh: what it no longer publishes must not be compared later.
+   */
   private forgetOthers(page: Buffer): void {
     this.previous.clear();
     this.locator.read(page, (line, bytes) => {

@@ -1,7 +1,7 @@
 // Wakes many pollers from one timer: all that are due within the same tick run together.
 //
-// One timer a poller would wake the process up to thousands of times a second; sharing ticks lets answers of many
-// servers be read in one turn of the event loop.
+// One timer a poller would wake the process up to thousands of times a second; sharing ticks lets answers of
+// many servers be read in one turn of the event loop.
 
 /** Wake-ups are rounded up to this, so a poller runs at most this much late. */
 const TICK_MS = 10;

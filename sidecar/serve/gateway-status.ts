@@ -40,8 +40,8 @@ export interface GatewayStatus {
 }
 
 /**
- * Reads `{pools: [{name, <field>…, endpoints: [{address, <field>…}]}], counters: {name: number}}`. Unknown parts, of a
- * newer gateway say, are left out; so are values that are neither finite numbers nor booleans.
+ * Reads `{pools: [{name, <field>…, endpoints: [{address, <field>…}]}], counters: {name: number}}`. Unknown
+ * parts, of a newer gateway say, are left out; so are values that are neither finite numbers nor booleans.
  */
 export function readGatewayStatus(status: unknown): GatewayStatus {
   const drops = { count: 0 };

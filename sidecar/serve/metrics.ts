@@ -28,7 +28,7 @@ export function makeRegistry(source: MetricsSource): Registry {
     labels: string[],
     rows: () => Row[],
   ): void => {
-    addMetric(registry, kind, `epp_${name}`, help, labels, rows);
+    addMetric(registry, kind, name, help, labels, rows);
   };
   addPoolMetrics(add, source);
   addEndpointMetrics(add, source);
@@ -47,8 +47,9 @@ type Add = (
 ) => void;
 
 /**
- * The parts count in plain numbers, because a labelled increment a scrape would cost more than the scrape's parsing;
- * each metric is filled when it is asked for. Counters only ever get the parts' own ascending numbers.
+ * The parts count in plain numbers, because a labelled increment a scrape would cost more than the scrape's
+ * parsing; each metric is filled when it is asked for. Counters only ever get the parts' own ascending
+ * numbers.
  */
 function addMetric(
   registry: Registry,
@@ -76,33 +77,33 @@ function addPoolMetrics(add: Add, { pools }: MetricsSource): void {
     pools.map((pool) => [{ pool: pool.name }, value(pool)] as const);
   add(
     "gauge",
-    "sidecar_endpoints",
+    "epp_sidecar_endpoints",
     "Endpoints known.",
     ["pool"],
     perPool((pool) => pool.monitors.size),
   );
   add(
     "gauge",
-    "sidecar_endpoints_ready",
+    "epp_sidecar_endpoints_ready",
     "Endpoints that may be picked.",
     ["pool"],
     perPool((p) => p.readyEndpoints),
   );
   add(
     "counter",
-    "sidecar_discovery_updates_total",
+    "epp_sidecar_discovery_updates_total",
     "Endpoint lists taken over.",
     ["pool"],
     perPool((pool) => pool.discoveryUpdates),
   );
   add(
     "counter",
-    "sidecar_discovery_failures_total",
+    "epp_sidecar_discovery_failures_total",
     "Endpoint lists that could not be read; the last good one stayed in force.",
     ["pool"],
     perPool((pool) => pool.discoveryFailures),
   );
-  add("gauge", "sidecar_dropped", "Things left out because of a limit, now.", ["pool", "what"], () =>
+  add("gauge", "epp_sidecar_dropped", "Things left out because of a limit, now.", ["pool", "what"], () =>
     pools.flatMap((pool) => dropRows(pool)),
   );
 }
@@ -135,24 +136,36 @@ function addEndpointMetrics(add: Add, source: MetricsSource): void {
         .filter(([, figure]) => !Number.isNaN(figure)),
     );
   const gauge = (name: string, help: string, value: (monitor: EndpointMonitor, pool: Pool) => number): void =>
-    add("gauge", `endpoint_${name}`, help, ["pool", "endpoint"], perEndpoint(value));
+    add("gauge", name, help, ["pool", "endpoint"], perEndpoint(value));
   const ifLoaded = (monitor: EndpointMonitor, value: number): number =>
     monitor.hasLoad ? value : Number.NaN;
-  gauge("ready", "1 = new requests may go there.", (monitor) => (monitor.usable ? 1 : 0));
-  gauge("waiting_requests", "Requests queued in the engine.", (m) => ifLoaded(m, m.reading.waiting));
-  gauge("running_requests", "Requests running in the engine.", (m) => ifLoaded(m, m.reading.running));
-  gauge("kv_cache_usage", "KV cache in use, 0-1.", (m) => ifLoaded(m, m.reading.kvUsage));
-  gauge("metrics_age_seconds", "Age of these figures.", (m) =>
+  gauge("epp_endpoint_ready", "1 = new requests may go there.", (monitor) => (monitor.usable ? 1 : 0));
+  gauge("epp_endpoint_waiting_requests", "Requests queued in the engine.", (m) =>
+    ifLoaded(m, m.reading.waiting),
+  );
+  gauge("epp_endpoint_running_requests", "Requests running in the engine.", (m) =>
+    ifLoaded(m, m.reading.running),
+  );
+  gauge("epp_endpoint_kv_cache_usage", "KV cache in use, 0-1.", (m) => ifLoaded(m, m.reading.kvUsage));
+  gauge("epp_endpoint_metrics_age_seconds", "Age of these figures.", (m) =>
     ifLoaded(m, m.loadAgeMs(source.now()) / 1_000),
   );
-  gauge("gpu_utilization", "GPU busy, 0-1.", (monitor) => monitor.gpuFigures(source.now()).utilization);
-  gauge("gpu_memory", "GPU framebuffer in use, 0-1.", (monitor) => monitor.gpuFigures(source.now()).memory);
-  gauge("generation", "Generation of the snapshot slot.", (monitor, pool) =>
+  gauge(
+    "epp_endpoint_gpu_utilization",
+    "GPU busy, 0-1.",
+    (monitor) => monitor.gpuFigures(source.now()).utilization,
+  );
+  gauge(
+    "epp_endpoint_gpu_memory",
+    "GPU framebuffer in use, 0-1.",
+    (monitor) => monitor.gpuFigures(source.now()).memory,
+  );
+  gauge("epp_endpoint_generation", "Generation of the snapshot slot.", (monitor, pool) =>
     Number(pool.slotOf(monitor.description.address)?.generation ?? Number.NaN),
   );
   add(
     "counter",
-    "endpoint_restarts_total",
+    "epp_endpoint_restarts_total",
     "Restarts of the engine seen.",
     ["pool", "endpoint"],
     perEndpoint((monitor) => monitor.restarts),
@@ -170,19 +183,19 @@ function addScrapeMetrics(add: Add, { pools }: MetricsSource): void {
   const labels = ["pool", "page"];
   add(
     "counter",
-    "sidecar_scrapes_total",
+    "epp_sidecar_scrapes_total",
     "Pages read.",
     labels,
     totals((counts) => counts.succeeded),
   );
   add(
     "counter",
-    "sidecar_scrape_seconds_total",
+    "epp_sidecar_scrape_seconds_total",
     "Time from request to whole page, over all pages read.",
     labels,
     totals((counts) => counts.durationMs / 1_000),
   );
-  add("counter", "sidecar_scrape_failures_total", "Pages not read, by cause.", [...labels, "code"], () =>
+  add("counter", "epp_sidecar_scrape_failures_total", "Pages not read, by cause.", [...labels, "code"], () =>
     pools.flatMap((pool) => pollsOf(pool).flatMap(([page, polls]) => failureRows(pool.name, page, polls))),
   );
 }
@@ -204,7 +217,7 @@ function failureRows(pool: string, page: string, polls: readonly PollCounts[]): 
 }
 
 function addPushMetrics(add: Add, source: MetricsSource): void {
-  add("counter", "sidecar_pushes_total", "Snapshots sent, by outcome.", ["pool", "result"], () =>
+  add("counter", "epp_sidecar_pushes_total", "Snapshots sent, by outcome.", ["pool", "result"], () =>
     source.pushers.flatMap(({ pool, counts }) =>
       (["accepted", "refused", "failed"] as const).map(
         (result) => [{ pool: pool.name, result }, counts[result]] as const,
@@ -213,15 +226,15 @@ function addPushMetrics(add: Add, source: MetricsSource): void {
   );
   add(
     "counter",
-    "sidecar_snapshots_shortened_total",
+    "epp_sidecar_snapshots_shortened_total",
     "Snapshots sent without all labels and names.",
     ["pool"],
     () => source.pushers.map(({ pool, counts }) => [{ pool: pool.name }, counts.shortened] as const),
   );
-  add("gauge", "sidecar_snapshot_bytes", "Size of the last snapshot.", ["pool"], () =>
+  add("gauge", "epp_sidecar_snapshot_bytes", "Size of the last snapshot.", ["pool"], () =>
     source.pushers.map(({ pool, counts }) => [{ pool: pool.name }, counts.bytes] as const),
   );
-  add("gauge", "sidecar_snapshot_age_seconds", "Time since a snapshot was last accepted.", ["pool"], () =>
+  add("gauge", "epp_sidecar_snapshot_age_seconds", "Time since a snapshot was last accepted.", ["pool"], () =>
     source.pushers
       .filter((pusher) => Number.isFinite(pusher.acceptedAtMs))
       .map((pusher) => [{ pool: pusher.pool.name }, (source.now() - pusher.acceptedAtMs) / 1_000] as const),
@@ -230,12 +243,12 @@ function addPushMetrics(add: Add, source: MetricsSource): void {
 
 /** Status fields with a metric of their own; the others share one metric each for pools and endpoints. */
 const NAMED_FIGURES: Readonly<Record<string, readonly [name: string, help: string]>> = {
-  inflightRequests: ["gateway_endpoint_inflight_requests", "Requests in flight, by the gateway's count."],
+  inflightRequests: ["epp_gateway_endpoint_inflight_requests", "Requests in flight, by the gateway's count."],
   inflightTokens: [
-    "gateway_endpoint_inflight_tokens",
+    "epp_gateway_endpoint_inflight_tokens",
     "Uncached prompt tokens in flight, by the gateway's count.",
   ],
-  setAside: ["gateway_endpoint_set_aside", "1 = the gateway avoids it because it failed."],
+  setAside: ["epp_gateway_endpoint_set_aside", "1 = the gateway avoids it because it failed."],
 };
 
 function addGatewayMetrics(add: Add, { status }: MetricsSource): void {
@@ -249,7 +262,7 @@ function addGatewayMetrics(add: Add, { status }: MetricsSource): void {
   }
   add(
     "gauge",
-    "gateway_endpoint_status",
+    "epp_gateway_endpoint_status",
     "Other figures of GET /status.",
     ["pool", "endpoint", "field"],
     () =>
@@ -257,18 +270,18 @@ function addGatewayMetrics(add: Add, { status }: MetricsSource): void {
         .filter(({ field, endpoint }) => endpoint !== "" && !(field in NAMED_FIGURES))
         .map(({ pool, endpoint, field, value }) => [{ pool, endpoint, field }, value] as const),
   );
-  add("gauge", "gateway_pool_status", "Figures of pools of GET /status.", ["pool", "field"], () =>
+  add("gauge", "epp_gateway_pool_status", "Figures of pools of GET /status.", ["pool", "field"], () =>
     figures()
       .filter(({ endpoint }) => endpoint === "")
       .map(({ pool, field, value }) => [{ pool, field }, value] as const),
   );
-  add("gauge", "gateway_counter", "Counters of GET /status, by name.", ["name"], () =>
+  add("gauge", "epp_gateway_counter", "Counters of GET /status, by name.", ["name"], () =>
     (status.status?.counters ?? []).map(({ name, value }) => [{ name }, value] as const),
   );
-  add("gauge", "gateway_status_dropped", "Entries of GET /status that were left out.", [], () =>
+  add("gauge", "epp_gateway_status_dropped", "Entries of GET /status that were left out.", [], () =>
     status.status === null ? [] : [[{}, status.status.dropped]],
   );
-  add("gauge", "gateway_status_up", "1 = GET /status was answered.", [], () => [
+  add("gauge", "epp_gateway_status_up", "1 = GET /status was answered.", [], () => [
     [{}, status.status === null ? 0 : 1],
   ]);
 }

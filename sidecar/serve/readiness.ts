@@ -12,8 +12,8 @@ export interface Readiness {
 }
 
 /**
- * Not ready: a pool whose snapshot the gateway does not take. Degraded, but ready: the snapshot is taken and says less
- * than it could, because discovery or endpoints fail.
+ * Not ready: a pool whose snapshot the gateway does not take. Degraded, but ready: the snapshot is taken and
+ * says less than it could, because discovery or endpoints fail.
  */
 export function readinessOf(pushers: readonly Pusher[], stopping: boolean, nowMs: number): Readiness {
   if (stopping) return { ready: false, status: "stopping", reasons: ["the sidecar is stopping"] };

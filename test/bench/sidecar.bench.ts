@@ -2,9 +2,9 @@
 //
 //   npm run bench -- sidecar
 //
-// Ours (sidecar/scrape/page-client.ts) against undici, in the same sidecar and the same run; and ours at the default
-// interval, with every server loaded and with every server idle. Servers and control listener run in a child process
-// so that the CPU measured is the sidecar's alone. One core = 1.0.
+// Ours (sidecar/scrape/page-client.ts) against undici, in the same sidecar and the same run; and ours at the
+// default interval, with every server loaded and with every server idle. Servers and control listener run in
+// a child process so that the CPU measured is the sidecar's alone. One core = 1.0.
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -83,7 +83,9 @@ interface Ready {
   readonly ports: readonly number[];
 }
 
-/** The child: servers that answer with the page, token counters rising, and a control listener that accepts. */
+/**
+ * The child: servers that answer with the page, token counters rising, and a control listener that accepts.
+ */
 async function serve(socketPath: string): Promise<void> {
   const busyPage = readFileSync(PAGE_FILE);
   const idlePage = Buffer.from(
@@ -127,7 +129,14 @@ function withCounter(page: Buffer): { response: Buffer; advance(): void } {
   const at = counter.index + counter[0].length;
   const lineEnd = page.indexOf("\n", at);
   const body = Buffer.concat([page.subarray(0, at), Buffer.from("1000000000.0"), page.subarray(lineEnd)]);
-  const head = `HTTP/1.1 200 OK\r\ndate: Sun, 01 Mar 2026 00:00:00 GMT\r\nserver: uvicorn\r\ncontent-length: ${body.length}\r\ncontent-type: text/plain; version=1.0.0; charset=utf-8\r\n\r\n`;
+  const head = [
+    "HTTP/1.1 200 OK",
+    "date: Sun, 01 Mar 2026 00:00:00 GMT",
+    "server: uvicorn",
+    `content-length: ${body.length}`,
+    "content-type: text/plain; version=1.0.0; charset=utf-8",
+    "\r\n",
+  ].join("\r\n");
   const response = Buffer.concat([Buffer.from(head), body]);
   let value = 1_000_000_000;
   return {

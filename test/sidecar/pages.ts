@@ -1,4 +1,5 @@
-// Small metrics pages of each engine, as its server writes them: the lines that matter and some that must not confuse.
+// Small metrics pages of each engine, as its server writes them: the lines that matter and some that must not
+// confuse.
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 

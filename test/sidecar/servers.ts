@@ -140,7 +140,9 @@ export interface ReceivedSnapshot extends DecodedSnapshot {
   readonly authorization: string | undefined;
 }
 
-/** The gateway's control listener: decodes and keeps what is pushed. Can be stopped and started like an Envoy. */
+/**
+ * The gateway's control listener: decodes and keeps what is pushed. Can be stopped and started like an Envoy.
+ */
 export class FakeControl {
   readonly received: ReceivedSnapshot[] = [];
   /** What it answers to a push; the default accepts. */

@@ -254,7 +254,9 @@ describe("a pool that does not fit into a snapshot", () => {
     );
     const { control, sidecar } = await start([staticPool(servers)]);
     await eventually("it did not fit", () => sidecar.pushers[0]!.counts.shortened > 0);
-    const row = await eventually("it came", () => control.row(servers[0]!.address));
+    const before = control.received.length;
+    await eventually("two more came", () => control.received.length > before + 1);
+    const row = control.row(servers[0]!.address);
     expect(row).toMatchObject({
       models: [],
       loraActive: [],
