@@ -20,6 +20,7 @@ export const ResponseFlag = {
   DOWNSTREAM_CONNECTION_TERMINATION: 0x4000n,
   UPSTREAM_RETRY_LIMIT_EXCEEDED: 0x8000n,
   UPSTREAM_PROTOCOL_ERROR: 0x80_0000n,
+  DOWNSTREAM_REMOTE_RESET: 0x1000_0000n,
 } as const;
 
 /** What the caller may know of a stream before it starts. */

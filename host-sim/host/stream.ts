@@ -140,11 +140,17 @@ export class Stream {
     return this;
   }
 
-  /** The client went away: log, done, delete. */
-  reset(): this {
+  /**
+   * The client went away: log, done, delete.
+   * @param what its connection ended, or (HTTP/2) it reset this stream alone
+   */
+  reset(what: "connection" | "stream" = "connection"): this {
     if (this.state.ended) return this;
-    this.info.responseFlags |= ResponseFlag.DOWNSTREAM_CONNECTION_TERMINATION;
-    this.info.responseCodeDetails ??= "downstream_remote_disconnect";
+    const alone = what === "stream";
+    this.info.responseFlags |= alone
+      ? ResponseFlag.DOWNSTREAM_REMOTE_RESET
+      : ResponseFlag.DOWNSTREAM_CONNECTION_TERMINATION;
+    this.info.responseCodeDetails ??= alone ? "http2.remote_reset" : "downstream_remote_disconnect";
     this.end();
     return this;
   }

@@ -1,12 +1,5 @@
 // Plays recorded scenarios on a real Envoy: HTTP/1.1 clients with one write a frame, and a scripted upstream.
-import {
-  createServer,
-  request as httpRequest,
-  type ClientRequest,
-  type IncomingMessage,
-  type Server,
-  type ServerResponse,
-} from "node:http";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
@@ -19,18 +12,12 @@ import {
   type StreamOutcome,
   type UpstreamReply,
 } from "../host/scenario.ts";
+import { openClient, type ProbeClient } from "./probe-clients.ts";
 import type { ProbeEnvoy } from "./probe-envoy.ts";
 
 /** After the last step, for the log lines that follow the answer. */
 const SETTLE_MS = 60;
 const AWAIT_MS = 10_000;
-
-interface Client {
-  readonly name: string;
-  readonly request: ClientRequest;
-  readonly outcome: StreamOutcome["client"];
-  readonly finished: Promise<void>;
-}
 
 /** Upstream that answers each request as its scenario says, and http_call requests by path. */
 export class ScriptedUpstream {
@@ -139,7 +126,7 @@ export class EnvoyPlayer {
   ) {}
 
   async play(scenario: Scenario): Promise<ScenarioOutcome> {
-    const clients = new Map<string, Client>();
+    const clients = new Map<string, ProbeClient>();
     const first = this.envoy.lines.length;
     for (const step of scenario.steps) {
       await this.step(scenario, step, clients);
@@ -147,14 +134,14 @@ export class EnvoyPlayer {
     }
     await sleep(SETTLE_MS);
     const outcome: ScenarioOutcome = {};
-    for (const { name, request, outcome: client } of clients.values()) {
-      request.destroy();
+    for (const [name, client] of clients) {
+      client.abort();
       const prefix = `${name} `;
       const lines = this.envoy.lines.slice(first).filter((line) => line.startsWith(prefix));
       outcome[name] = {
         log: lines.map((line) => line.slice(prefix.length)),
         upstream: this.upstream.received.get(name) ?? null,
-        client,
+        client: client.outcome,
       };
     }
     if (scenario.watch !== undefined) outcome[scenario.watch] = this.rootOutcome(scenario.watch, first);
@@ -168,74 +155,25 @@ export class EnvoyPlayer {
     return { ...NO_STREAM, log: lines.map((line) => line.slice(prefix.length)) };
   }
 
-  private async step(scenario: Scenario, step: Step, clients: Map<string, Client>): Promise<void> {
-    const at = (name: string): Client => clients.get(name) as Client;
+  private async step(scenario: Scenario, step: Step, clients: Map<string, ProbeClient>): Promise<void> {
+    const at = (name: string): ProbeClient => clients.get(name) as ProbeClient;
     if ("open" in step) {
       this.upstream.expect(step.open, step.reply ?? {});
-      clients.set(step.open, this.open(step, this.envoy.port(step.on ?? scenario.listener)));
+      clients.set(step.open, openClient(step, this.envoy.port(step.on ?? scenario.listener)));
     } else if ("answeredEarlier" in step) {
       const { answeredEarlier: tag, status, script } = step;
       const headers = { "x-envoy-fault-abort-request": String(status) };
-      const client = this.open({ open: tag, script, headers, end: true }, this.envoy.port(scenario.listener));
+      const client = openClient(
+        { open: tag, script, headers, end: true },
+        this.envoy.port(scenario.listener),
+      );
       clients.set(tag, client);
       await client.finished;
-    } else if ("data" in step) at(step.data).request.write(step.text);
-    else if ("end" in step) {
-      if (step.trailers !== undefined) at(step.end).request.addTrailers(step.trailers);
-      at(step.end).request.end();
-    } else if ("abort" in step) at(step.abort).request.destroy();
+    } else if ("data" in step) at(step.data).write(step.text, step.last === true);
+    else if ("end" in step) at(step.end).end(step.trailers);
+    else if ("abort" in step) at(step.abort).abort();
     else if ("await" in step) {
       await Promise.race([at(step.await).finished, sleep(AWAIT_MS, undefined, { ref: false })]);
     } else await sleep(step.sleepMs);
-  }
-
-  private open(step: Extract<Step, { open: string }>, port: number): Client {
-    const outcome: StreamOutcome["client"] = {
-      status: 0,
-      headers: {},
-      body: "",
-      trailers: {},
-      complete: false,
-    };
-    const request = httpRequest({
-      host: "127.0.0.1",
-      port,
-      path: "/probe",
-      method: "POST",
-      agent: false,
-      setHost: false,
-      headers: {
-        host: "probe",
-        "x-tag": step.open,
-        "x-probe": step.script,
-        ...step.headers,
-        ...(step.end === true
-          ? { "content-length": "0" }
-          : { "transfer-encoding": "chunked", trailer: "x-t-sum" }),
-      },
-    });
-    request.setNoDelay(true);
-    const finished = new Promise<void>((settle) => {
-      request.on("error", () => settle());
-      request.on("response", (response) => {
-        outcome.status = response.statusCode ?? 0;
-        outcome.headers = ownHeaders(response.headers);
-        let text = "";
-        response.setEncoding("latin1").on("data", (piece: string) => {
-          text += piece;
-          outcome.body = shortBody(text);
-        });
-        response.on("error", () => settle());
-        response.on("close", () => {
-          outcome.complete = response.complete;
-          outcome.trailers = ownHeaders(response.trailers);
-          settle();
-        });
-      });
-      request.on("close", () => settle());
-    });
-    if (step.end === true) request.end();
-    else request.flushHeaders();
-    return { name: step.open, request, outcome, finished };
   }
 }

@@ -1,138 +1,26 @@
-// The data plane carries requests and answers whole, in both directions at once, within its limits.
-import { spawn } from "node:child_process";
-import { createHash } from "node:crypto";
-import { once } from "node:events";
+// The data plane's listeners, hosts and roles: who is asked, who answers, and what each may see.
 import { stat } from "node:fs/promises";
-import { request as httpRequest, type ClientRequest, type IncomingMessage } from "node:http";
-import { createConnection, createServer, type AddressInfo } from "node:net";
+import { request as httpRequest } from "node:http";
+import { createConnection } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
-import {
-  startDataPlane,
-  EndpointError,
-  type DataPlane,
-  type DataPlaneOptions,
-} from "../../host-sim/data-plane/index.ts";
-import type { LogLine } from "../../host-sim/host/index.ts";
-import {
-  answer,
-  echo,
-  held,
-  refusingAddress,
-  silent,
-  startUpstream,
-  type Upstream,
-} from "../envoy/upstream.ts";
+import { EndpointError, startDataPlane } from "../../host-sim/data-plane/index.ts";
 import { until } from "../envoy/harness.ts";
-import { probeWasm } from "./probe.ts";
+import { answer, echo, held, refusingAddress, silent } from "../envoy/upstream.ts";
+import {
+  atEnd,
+  deafAddress,
+  endAll,
+  linesOf,
+  open,
+  plane,
+  replica,
+  send,
+  type Answer,
+} from "./data-plane-support.ts";
 
-type Replica = Upstream & { stop(): Promise<void> };
-
-interface Answer {
-  readonly status: number;
-  readonly headers: IncomingMessage["headers"];
-  readonly text: string;
-  readonly trailers: IncomingMessage["trailers"];
-}
-
-const stops: (() => Promise<void>)[] = [];
-afterEach(async () => {
-  for (const stop of stops.splice(0).reverse()) await stop();
-});
-
-async function replica(behaviour = echo, name = "replica"): Promise<Replica> {
-  const upstream = await startUpstream(name, behaviour);
-  stops.push(() => upstream.stop());
-  return upstream;
-}
-
-/** Listens with the shortest backlog, says where, and is then stopped by its parent. */
-const DEAF_PROGRAM = `
-  const server = require("node:net").createServer();
-  server.listen({ port: 0, host: "127.0.0.1", backlog: 1 }, () => console.log(server.address().port));
-`;
-/** Connections that fill the backlog of a stopped process. */
-const BACKLOG_FILL = 4;
-
-/** An address where a connection is neither accepted nor refused: its process is stopped, its backlog full. */
-async function deafAddress(): Promise<string> {
-  const child = spawn(process.execPath, ["-e", DEAF_PROGRAM], { stdio: ["ignore", "pipe", "inherit"] });
-  stops.push(async () => {
-    const gone = once(child, "exit");
-    child.kill("SIGKILL");
-    await gone;
-  });
-  const [text] = (await once(child.stdout, "data")) as [Buffer];
-  const port = Number(text.toString());
-  child.kill("SIGSTOP");
-  for (let count = 0; count < BACKLOG_FILL; count++) {
-    const socket = createConnection(port, "127.0.0.1");
-    socket.on("error", () => {});
-    stops.push(async () => void socket.destroy());
-  }
-  await sleep(50);
-  return `127.0.0.1:${port}`;
-}
-
-/** A data plane with the probe as filter, and the probe's lines. */
-async function plane(options: Partial<DataPlaneOptions>): Promise<DataPlane & { lines: LogLine[] }> {
-  const lines: LogLine[] = [];
-  const started = await startDataPlane({
-    module: await probeWasm(),
-    endpoints: [],
-    onLog: (line) => lines.push(line),
-    ...options,
-  });
-  stops.push(() => started.stop());
-  return Object.assign(started, { lines });
-}
-
-interface Exchange {
-  readonly request: ClientRequest;
-  readonly response: Promise<IncomingMessage>;
-  /** Reads the answer to its end; not together with listeners on `response`. */
-  answer(): Promise<Answer>;
-}
-
-function open(
-  port: number,
-  options: { method?: string; path?: string; headers?: Record<string, string> } = {},
-): Exchange {
-  const { method = "POST", path = "/x", headers = {} } = options;
-  const request = httpRequest({ host: "127.0.0.1", port, method, path, headers, agent: false });
-  request.setNoDelay(true);
-  const response = new Promise<IncomingMessage>((settle, fail) => {
-    request.once("response", settle);
-    request.once("error", fail);
-  });
-  // A test that aborts does not look at the answer.
-  response.catch(() => {});
-  const answer = async (): Promise<Answer> => {
-    const message = await response;
-    let text = "";
-    for await (const piece of message.setEncoding("latin1")) text += piece;
-    return { status: message.statusCode ?? 0, headers: message.headers, text, trailers: message.trailers };
-  };
-  return { request, response, answer };
-}
-
-async function send(
-  port: number,
-  body: string | Buffer,
-  headers: Record<string, string> = {},
-): Promise<Answer> {
-  const { request, answer } = open(port, { headers });
-  request.end(body);
-  return answer();
-}
-
-function linesOf(proxy: { lines: LogLine[] }, tag: string): string[] {
-  return proxy.lines
-    .filter(({ text }) => text.startsWith(`${tag} `))
-    .map(({ text }) => text.slice(tag.length + 1));
-}
+afterEach(endAll);
 
 describe("the data plane", () => {
   it("passes a request and its answer through the filter", async () => {
@@ -153,111 +41,6 @@ describe("the data plane", () => {
     expect(Object.keys(seen.headers).filter((name) => name.startsWith("x-envoy-"))).toEqual([]);
   });
 
-  it("streams an answer piece by piece while the replica still generates", async () => {
-    const upstream = await replica(async ({ response, bodyRead }) => {
-      await bodyRead;
-      response.writeHead(200, { "content-type": "text/event-stream" });
-      response.write("data: one\n\n");
-      await released;
-      response.end("data: two\n\n");
-    });
-    let release!: () => void;
-    const released = new Promise<void>((settle) => (release = settle));
-    const proxy = await plane({ endpoints: [upstream.address] });
-    const { request, response } = open(proxy.port);
-    request.end("{}");
-    const message = await response;
-    const pieces: string[] = [];
-    message.setEncoding("utf8").on("data", (piece: string) => {
-      pieces.push(piece);
-      // Nothing but the first piece lets the replica go on.
-      release();
-    });
-    await new Promise((settle) => message.once("end", settle));
-    expect(pieces).toEqual(["data: one\n\n", "data: two\n\n"]);
-  });
-
-  it("routes a long upload on its first bytes when the filter lets it go early", async () => {
-    const upstream = await replica();
-    const proxy = await plane({ endpoints: [upstream.address] });
-    const { request, answer } = open(proxy.port, { headers: { "x-tag": "t", "x-probe": "qh=ret,1" } });
-    request.write("first");
-    await until("the replica sees the first bytes", () => upstream.received[0]?.body.toString() === "first");
-    request.end(" last");
-    expect(JSON.parse((await answer()).text)).toMatchObject({ text: "first last" });
-  });
-
-  it("carries 8 MB both ways unchanged", async () => {
-    const body = Buffer.alloc(8 * 1024 * 1024);
-    for (let index = 0; index < body.length; index += 4)
-      body.writeUInt32LE((index * 2654435761) >>> 0, index);
-    const upstream = await replica(async ({ received, response, bodyRead }) => {
-      await bodyRead;
-      response.end(received.body);
-    });
-    const proxy = await plane({ endpoints: [upstream.address] });
-    const { text } = await send(proxy.port, body);
-    const digest = (bytes: Buffer): string => createHash("sha256").update(bytes).digest("hex");
-    expect(digest(Buffer.from(text, "latin1"))).toBe(digest(body));
-  });
-
-  it("stops reading from a client whose replica does not read", async () => {
-    let arrived = 0;
-    let start!: () => void;
-    const server = createServer({ pauseOnConnect: true }, (socket) => {
-      start = () => socket.resume();
-      socket.on("data", (bytes) => {
-        arrived += bytes.length;
-        if (bytes.subarray(-5).toString() === "0\r\n\r\n")
-          socket.end("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone");
-      });
-      socket.on("error", () => {});
-    });
-    await new Promise<void>((settle) => server.listen(0, "127.0.0.1", settle));
-    stops.push(async () => void server.close());
-    const { port } = server.address() as AddressInfo;
-    const proxy = await plane({ endpoints: [`127.0.0.1:${port}`], bufferLimitBytes: 1024 * 1024 });
-    const { request, answer } = open(proxy.port);
-    const piece = Buffer.alloc(256 * 1024);
-    const total = 256 * piece.length;
-    for (let sent = 0; sent < total; sent += piece.length) request.write(piece);
-    request.end();
-    // What the kernel's buffers and the data plane take in comes to rest far below the whole.
-    let last = -1;
-    await until("the upload rests", async () => {
-      const now = request.socket?.bytesWritten ?? 0;
-      const rests = now > 0 && now === last && start !== undefined;
-      last = now;
-      await sleep(200);
-      return rests;
-    });
-    expect(arrived).toBe(0);
-    expect(request.writableLength).toBeGreaterThan(total / 4);
-    start();
-    expect((await answer()).text).toBe("done");
-    expect(arrived).toBeGreaterThan(total);
-  });
-
-  it("passes trailers in both directions", async () => {
-    const upstream = await replica(async ({ received, response, bodyRead }) => {
-      await bodyRead;
-      response.writeHead(200, { trailer: "x-t-after" });
-      response.write(received.body);
-      response.addTrailers({ "x-t-after": String(received.trailers["x-t-sum"]) });
-      response.end();
-    });
-    const proxy = await plane({ endpoints: [upstream.address] });
-    const { request, answer } = open(proxy.port, {
-      headers: { "transfer-encoding": "chunked", trailer: "x-t-sum", "x-tag": "t", "x-probe": "" },
-    });
-    request.write("body");
-    request.addTrailers({ "x-t-sum": "9" });
-    request.end();
-    expect(await answer()).toMatchObject({ status: 200, text: "body", trailers: { "x-t-after": "9" } });
-    expect(linesOf(proxy, "t")).toContain("on_request_trailers 1");
-    expect(linesOf(proxy, "t")).toContain("on_response_trailers 1");
-  });
-
   it("answers methods without bodies, and HEAD without one", async () => {
     const upstream = await replica(answer(200, "content", { "content-length": "7" }));
     const proxy = await plane({ endpoints: [upstream.address] });
@@ -272,38 +55,6 @@ describe("the data plane", () => {
       expect(await answer(), method).toMatchObject({ status: 200, text });
     }
     expect(upstream.received.map(({ method }) => method)).toEqual(["GET", "DELETE", "POST", "HEAD"]);
-  });
-
-  it("refuses a body that the filter holds beyond the limit with 413 and stays up", async () => {
-    const upstream = await replica();
-    const proxy = await plane({ endpoints: [upstream.address], bufferLimitBytes: 4096 });
-    const headers = { "x-tag": "t", "x-probe": "qh=ret,1|qb=ret,1" };
-    expect(await send(proxy.port, "x".repeat(8192), headers)).toMatchObject({
-      status: 413,
-      text: "Payload Too Large",
-    });
-    expect(upstream.received).toEqual([]);
-    expect((await send(proxy.port, "x".repeat(8192))).status).toBe(200);
-  });
-
-  it("tells the filter when a client goes away, and ends the replica's work", async () => {
-    const holding = held();
-    const upstream = await replica(holding.behaviour);
-    const proxy = await plane({ endpoints: [upstream.address] });
-    const { request } = open(proxy.port, { headers: { "x-tag": "t", "x-probe": "log=prop,response/flags" } });
-    request.end("body");
-    await until("the replica has the request", () => upstream.received[0]?.complete === true);
-    request.destroy();
-    await until("the filter's last callback", () => linesOf(proxy, "t").includes("on_delete"));
-    expect(linesOf(proxy, "t").slice(-4)).toEqual([
-      "on_log",
-      '  prop,response/flags -> 0 "\\x00@\\x00\\x00\\x00\\x00\\x00\\x00"',
-      "on_done",
-      "on_delete",
-    ]);
-    await until("the replica's connection ends", () => upstream.received[0]?.aborted === true);
-    expect(proxy.active).toBe(0);
-    holding.release();
   });
 
   it("reuses connections to a replica, and survives their idle end", async () => {
@@ -429,20 +180,6 @@ describe("the data plane", () => {
     expect((await get("/nothing")).status).toBe(404);
   });
 
-  it("lets what is in flight finish when it stops, and accepts nothing new", async () => {
-    const holding = held();
-    const upstream = await replica(holding.behaviour);
-    const proxy = await plane({ endpoints: [upstream.address], graceMs: 10_000 });
-    const { request, answer } = open(proxy.port);
-    request.end("last");
-    await until("the replica has the request", () => upstream.received[0]?.complete === true);
-    const stopped = proxy.stop();
-    await expect(send(proxy.port, "late")).rejects.toThrow(/ECONNREFUSED|ECONNRESET|hang up/);
-    holding.release();
-    expect((await answer()).status).toBe(200);
-    await stopped;
-  });
-
   it.each(["round_robin", "least_request"] as const)("balances by %s without the filter", async (policy) => {
     const replicas = [await replica(echo, "a"), await replica(echo, "b"), await replica(echo, "c")];
     let seed = 7;
@@ -452,7 +189,7 @@ describe("the data plane", () => {
       endpoints: replicas.map(({ address }) => address),
       random,
     });
-    stops.push(() => started.stop());
+    atEnd(() => started.stop());
     for (let count = 0; count < 30; count++) await send(started.port, "x");
     const shares = replicas.map(({ received }) => received.length);
     expect(shares.reduce((sum, share) => sum + share, 0)).toBe(30);
@@ -468,7 +205,7 @@ describe("the data plane", () => {
       policy: "least_request",
       endpoints: [busy.address, idle.address],
     });
-    stops.push(() => started.stop());
+    atEnd(() => started.stop());
     const waiting: Promise<Answer>[] = [];
     await until("the busy one holds a request", () => {
       if (busy.received.length === 0) waiting.push(send(started.port, "x"));

@@ -44,6 +44,7 @@ interface Playing {
   readonly name: string;
   readonly stream: Stream;
   readonly reply: UpstreamReply;
+  readonly http2: boolean;
   answered: boolean;
 }
 
@@ -119,16 +120,21 @@ export class SimulatedProxy {
 
   private step(scenario: Scenario, step: Step): void {
     if ("open" in step) this.open(scenario, step);
-    else if ("data" in step) this.at(step.data).requestBody(step.text);
+    else if ("data" in step) this.at(step.data).requestBody(step.text, step.last === true);
     else if ("end" in step) {
       const stream = this.at(step.end);
       if (step.trailers !== undefined) stream.requestTrailers(step.trailers);
       else stream.requestBody("", true);
-    } else if ("abort" in step) this.at(step.abort).reset();
+    } else if ("abort" in step) this.abort(step.abort);
     else if ("answeredEarlier" in step) this.answeredEarlier(scenario, step);
     else if ("await" in step) this.await(step.await);
     else this.pass(step.sleepMs);
     this.pass(GAP_MS);
+  }
+
+  private abort(name: string): void {
+    const { stream, http2 } = this.playing.get(name) as Playing;
+    stream.reset(http2 ? "stream" : "connection");
   }
 
   private at(name: string): Stream {
@@ -138,7 +144,7 @@ export class SimulatedProxy {
   private answeredEarlier(scenario: Scenario, step: Extract<Step, { answeredEarlier: string }>): void {
     const tag = step.answeredEarlier;
     const stream = this.host.worker(0).openStream(scenario.listener);
-    this.playing.set(tag, { name: tag, stream, reply: {}, answered: true });
+    this.playing.set(tag, { name: tag, stream, reply: {}, http2: false, answered: true });
     const headers = { ...PSEUDO_HEADERS, "x-tag": tag, "x-probe": step.script };
     stream.answeredByEarlierFilter(headers, step.status, "fault filter abort");
   }
@@ -151,9 +157,16 @@ export class SimulatedProxy {
       routeName: ROUTE_NAME,
       routeMetadata: ROUTE_METADATA,
       filterMetadata: FILTER_METADATA,
+      protocol: step.http2 === true ? "HTTP/2" : "HTTP/1.1",
       ...(listener.bufferLimitBytes === undefined ? {} : { bufferLimitBytes: listener.bufferLimitBytes }),
     });
-    this.playing.set(step.open, { name: step.open, stream, reply: step.reply ?? {}, answered: false });
+    this.playing.set(step.open, {
+      name: step.open,
+      stream,
+      reply: step.reply ?? {},
+      http2: step.http2 === true,
+      answered: false,
+    });
     stream.requestHeaders(
       { ...PSEUDO_HEADERS, "x-tag": step.open, "x-probe": step.script, ...step.headers },
       step.end ?? false,

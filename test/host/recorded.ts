@@ -3,6 +3,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { CALL_SCENARIOS } from "./scenarios-calls.ts";
 import { FAILURE_SCENARIOS } from "./scenarios-failure.ts";
+import { HTTP2_SCENARIOS } from "./scenarios-http2.ts";
 import { REQUEST_SCENARIOS } from "./scenarios-request.ts";
 import { RESPONSE_SCENARIOS } from "./scenarios-response.ts";
 import type { Scenario, ScenarioOutcome } from "./scenario.ts";
@@ -14,6 +15,7 @@ const PATH = fileURLToPath(new URL("../fixtures/recorded/streams.json", import.m
 export const SCENARIOS: readonly Scenario[] = [
   ...REQUEST_SCENARIOS,
   ...RESPONSE_SCENARIOS,
+  ...HTTP2_SCENARIOS,
   ...CALL_SCENARIOS,
   ...FAILURE_SCENARIOS,
 ];

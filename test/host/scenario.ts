@@ -24,11 +24,15 @@ export type Step =
       readonly headers?: Readonly<Record<string, string>>;
       readonly end?: boolean;
       readonly reply?: UpstreamReply;
+      /** Over HTTP/2, where the last piece of a body can carry the end. */
+      readonly http2?: boolean;
+      /** HTTP/2 must know at the start that trailers will come. */
+      readonly trailing?: boolean;
       /** Listener of this stream when it is not the scenario's. */
       readonly on?: string;
     }
-  /** Sends one piece of the body. */
-  | { readonly data: string; readonly text: string }
+  /** Sends one piece of the body; over HTTP/2 `last` ends the request with it. */
+  | { readonly data: string; readonly text: string; readonly last?: boolean }
   /** Ends the request, with trailers if given. */
   | { readonly end: string; readonly trailers?: Readonly<Record<string, string>> }
   /** The client goes away. */
