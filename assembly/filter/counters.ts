@@ -33,7 +33,6 @@ export const COUNT_PROMPT_TOKENS: u32 = 16;
 export const COUNT_MATCHED_TOKENS: u32 = 17;
 export const COUNT_USAGE_PROMPT_TOKENS: u32 = 18;
 export const COUNT_USAGE_CACHED_TOKENS: u32 = 19;
-const COUNTED: u32 = 20;
 // Filled in when the cell is built.
 export const NOW_STREAMS: u32 = 20;
 export const NOW_REQUESTS: u32 = 21;

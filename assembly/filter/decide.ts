@@ -2,7 +2,6 @@
 import { MAP_REQUEST_HEADERS, STATUS_OK } from "../abi/constants";
 import { header, nowNs, replaceHeader, setFilterState, valueBytes, valuePtr } from "../abi/host";
 import {
-  ascii,
   textBytes,
   writeBegin,
   writeByte,
@@ -28,7 +27,7 @@ import {
   setRowF64,
 } from "../pool/rows";
 import { isSetAside } from "../pool/health";
-import { hasOneModel } from "../pool/snapshot";
+import { isOnlyModel } from "../pool/snapshot";
 import { rowAddressLen, rowAddressPtr } from "../pool/labels";
 import { subsetAllows } from "../pool/subset";
 import { NO_POOL, poolBytesPerToken, poolHasSnapshot, poolName, poolNameBytes } from "../pool/table";
@@ -63,7 +62,7 @@ import {
 import { resultRow } from "../schedule/pickers";
 import { schedule, schedulePlaced } from "../schedule/schedule";
 import { configExposeDecision, configHeaderCount, configHeaderName, configPlan } from "../schema/settings";
-import { markBusy, markChanged, releaseRequest, releaseTokens, reserve } from "../flow/reservations";
+import { releaseRequest, releaseTokens, reserve } from "../flow/reservations";
 import {
   COUNT_BY_LOAD,
   COUNT_DECISIONS,
@@ -164,13 +163,7 @@ export function decideWithoutStream(pool: u32, config: u32): u32 {
   return DECIDED;
 }
 
-function pick(
-  stream: usize,
-  pool: u32,
-  config: u32,
-  now: f64,
-  entropy: u64,
-): u32 {
+function pick(stream: usize, pool: u32, config: u32, now: f64, entropy: u64): u32 {
   if (pool == NO_POOL || !poolHasSnapshot(pool)) return NO_SNAPSHOT;
   randomState = mixPair(randomState, entropy);
   requestReset(now, randomState);
@@ -255,7 +248,7 @@ function measurePrompt(stream: usize, pool: u32, model: u64): void {
 // a long body may be decided before its name has come, a short one after.
 function keyRoot(stream: usize, pool: u32, model: u64): u64 {
   const prompt = streamPrompt(stream);
-  const name = hasOneModel(pool) ? 0 : model;
+  const name = isOnlyModel(pool, model) ? 0 : model;
   return mixPair(mixPair(name, promptLoraHash(prompt)), promptIngredientsHash(prompt));
 }
 

@@ -16,7 +16,7 @@ import {
   headersBegin,
   headersNext,
 } from "../abi/headers";
-import { ascii, textBytes, textEquals, writeBegin, writeLength, writeLiteral, writeU64 } from "../text/text";
+import { ascii, textEquals, writeBegin, writeLength, writeLiteral, writeU64 } from "../text/text";
 import { PROMPT_HASHED_BYTES_MAX } from "../wire/limits";
 import { chainReset, chainTextBytes } from "../prefix/chain";
 import { subsetNone, subsetTake } from "../pool/subset";
@@ -43,7 +43,7 @@ import {
   countUp,
   meterDecision,
 } from "./counters";
-import { DECIDED, NONE_ELIGIBLE, NO_ENDPOINTS, NO_SNAPSHOT, decide, decideWithoutStream } from "./decide";
+import { DECIDED, NONE_ELIGIBLE, NO_SNAPSHOT, decide, decideWithoutStream } from "./decide";
 import {
   H_CONTENT_LENGTH,
   H_DATA_PARALLEL,
@@ -304,10 +304,12 @@ export function requestBody(stream: usize, config: u32, size: u32, endOfStream: 
   return finishBody(stream, config, endOfStream && seen >= size);
 }
 
-/** The body ended, by its last chunk or by trailers, or its budget is spent. */
+/** The body ended, by its last chunk or by trailers, or its budget is spent. An empty one is decided by load, as llm-d does. */
 export function finishBody(stream: usize, config: u32, isWhole: bool): u32 {
   const prompt = streamPrompt(stream);
-  if (isWhole) {
+  if (isWhole && load<u32>(stream, S_SEEN) == 0) {
+    clearFlag(stream, F_HAS_PROMPT);
+  } else if (isWhole) {
     if (promptEnd(prompt) != 0) return badBody(stream, config);
     if (!promptHasModel(prompt) && apiNeedsModel(load<u32>(stream, S_API))) return refuseModel(stream);
   } else {

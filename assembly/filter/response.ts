@@ -1,16 +1,7 @@
 // The response phases: which host really answered, its first token, its usage, and the end of the stream.
 import { BUFFER_RESPONSE_BODY, MAP_RESPONSE_HEADERS, STATUS_OK } from "../abi/constants";
 import { inboxMark, inboxReset } from "../abi/inbox";
-import {
-  buffer,
-  header,
-  nowNs,
-  property,
-  propertyU64,
-  replaceHeader,
-  valueBytes,
-  valuePtr,
-} from "../abi/host";
+import { buffer, header, property, propertyU64, replaceHeader, valueBytes, valuePtr } from "../abi/host";
 import { textStarts } from "../text/text";
 import { POOL_ENDPOINTS_MAX } from "../wire/limits";
 import { COLUMN_GENERATION, rowOf, rowU32 } from "../pool/rows";

@@ -6,7 +6,6 @@ import { inboxMark, inboxReset } from "../abi/inbox";
 import { sharedGet, valueBytes, valuePtr } from "../abi/host";
 import {
   writeBegin,
-  writeBytes,
   writeCut,
   writeF64,
   writeJsonInner,

@@ -5,15 +5,7 @@
 import { CAS_CREATE, LOG_INFO, LOG_WARN, STATUS_OK } from "../abi/constants";
 import { inboxMark, inboxReset } from "../abi/inbox";
 import { log, nowNs, sharedGet, sharedSet, valueBytes, valueCas, valuePtr } from "../abi/host";
-import {
-  textBytes,
-  writeBegin,
-  writeByte,
-  writeLength,
-  writeLiteral,
-  writeText,
-  writeU64,
-} from "../text/text";
+import { writeBegin, writeByte, writeLength, writeLiteral, writeText, writeU64 } from "../text/text";
 import { CELL_HEARTBEAT_MS, CELL_LAPSE_MS } from "../wire/cell";
 import { JOURNAL_HEADER_BYTES, JOURNAL_SEGMENTS, JOURNAL_SEGMENT_BYTES } from "../wire/journal";
 import { WORKERS_MAX } from "../wire/limits";

@@ -3,7 +3,6 @@
 // What this worker saw is published in its cell; what the others saw arrives the same way, so a host that
 // one worker found dead is avoided by all of them within a tick. When the time is over the host is picked
 // again; a success forgets its past, a further failure doubles the time.
-import { ROWS_MAX } from "../wire/limits";
 import { COLUMN_GENERATION, rowU32 } from "./rows";
 
 /** Consecutive 5xx answers of one host, within BURST_MS, after which it is set aside. */

@@ -311,6 +311,11 @@ export function hasOneModel(pool: u32): bool {
 }
 const SEVERAL_MODELS: u64 = 1;
 
+/** Whether that name, by its hash, is the one model that the whole pool serves. */
+export function isOnlyModel(pool: u32, hash: u64): bool {
+  return load<u64>(onlyModels + ((<usize>pool) << 3)) == (hash | 2);
+}
+
 let metricsAgeMaxMs: u32 = 10000;
 
 /** Load figures that were older than this when the snapshot was made count as never published, ms. */

@@ -39,7 +39,7 @@ export function subsetTake(pool: u32, ptr: usize, bytes: u32): void {
 
 /** Whether the hint, if there is one, allows the row. */
 export function subsetAllows(row: u32): bool {
-  return !isHinted || load<u8>(allowed + row % POOL_ENDPOINTS_MAX) != 0;
+  return !isHinted || load<u8>(allowed + (row % POOL_ENDPOINTS_MAX)) != 0;
 }
 
 // A text begins with a printable character, so its first four bytes are no count that fits its length.

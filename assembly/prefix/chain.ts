@@ -24,7 +24,6 @@ const BLOCKS_MAX: u32 = PROMPT_HASHED_BYTES_MAX / 64;
 
 // Keys live in pages from one pooled arena: short prompts, the most, take one page of 256 bytes.
 const PAGE_KEYS: u32 = 32;
-const PAGES_PER_CHAIN: u32 = 9;
 /** Pages in the arena, 4 MiB in all. When it is empty a chain is cut at its present depth and counted. */
 export const CHAIN_PAGES: u32 = 16384;
 
