@@ -5,6 +5,7 @@ import type { ReplicaStatus } from "../host-sim/model-server/admin.ts";
 import { LLAMA_3_3_70B_FP8_2XH100 } from "../host-sim/model-server/rates.ts";
 import { runLoad } from "../host-sim/workload/client.ts";
 import { type RunSummary, summarize, textTable, ttftGain } from "../host-sim/workload/report.ts";
+import type { RequestResult } from "../host-sim/workload/result.ts";
 import type { PlannedRequest } from "../host-sim/workload/types.ts";
 import type { Progress } from "./progress.ts";
 
@@ -89,17 +90,22 @@ async function measure(policy: string, url: string, options: DemoOptions): Promi
   const before = await fleet.status();
   const waiting = watchWaiting(fleet);
   let errors = 0;
-  const results = await runLoad(plan, {
-    url,
-    ...(signal === undefined ? {} : { signal }),
-    onResult: (result, done) => {
-      if (result.failure !== null) errors++;
-      progress.update(
-        `${policy}: ${done} of ${plan.length} answered${errors > 0 ? `, ${errors} failed` : ""}`,
-      );
-    },
-  });
-  const waitingMax = await waiting.stop();
+  let results: RequestResult[];
+  let waitingMax: number;
+  try {
+    results = await runLoad(plan, {
+      url,
+      ...(signal === undefined ? {} : { signal }),
+      onResult: (result, done) => {
+        if (result.failure !== null) errors++;
+        progress.update(
+          `${policy}: ${done} of ${plan.length} answered${errors > 0 ? `, ${errors} failed` : ""}`,
+        );
+      },
+    });
+  } finally {
+    waitingMax = await waiting.stop();
+  }
   const after = await fleet.status();
   const summary = summarize(policy, results, fleet.size);
   progress.line(
@@ -128,6 +134,7 @@ async function warmUp(url: string): Promise<void> {
   }
 }
 
+/** Samples the waiting requests until stopped; a fleet that cannot be asked any more ends the sampling. */
 function watchWaiting(fleet: DemoFleet): { stop(): Promise<number> } {
   let most = 0;
   let running = true;
@@ -140,7 +147,7 @@ function watchWaiting(fleet: DemoFleet): { stop(): Promise<number> } {
       await new Promise((resolve) => setTimeout(resolve, STATUS_INTERVAL_MS));
     }
   };
-  const done = watch();
+  const done = watch().catch(() => undefined);
   return {
     stop: async () => {
       running = false;

@@ -78,6 +78,29 @@ describe("runDemo", () => {
     expect(text).toContain("better than x");
     expect(text).toMatch(/Prefill came to \d+ % with ours/);
   });
+
+  it("ends at once when told to, and leaves nothing that fails later", async () => {
+    const { replicas, adminUrl } = await startFleet();
+    const abort = new AbortController();
+    const demo = runDemo({
+      gateways: [
+        { policy: "ours", start: async () => ({ url: replicas[0]!.url, stop: async () => undefined }) },
+      ],
+      fleet: {
+        size: 2,
+        restart: async () => undefined,
+        status: async () => {
+          if (abort.signal.aborted) throw new Error("the replicas are gone");
+          return statusOf(adminUrl);
+        },
+      },
+      plan: [...PLAN, { ...PLAN[0]!, atMs: 3_600_000 }],
+      progress: new Progress({ write: () => true }),
+      signal: abort.signal,
+    });
+    setTimeout(() => abort.abort(new Error("SIGINT")), 300);
+    await expect(demo).rejects.toThrow("SIGINT");
+  });
 });
 
 describe("control port", () => {
