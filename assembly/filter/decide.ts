@@ -22,6 +22,7 @@ import {
   COLUMN_MODEL_COUNT,
   COLUMN_UNCACHED_TOKENS,
   modelHashes,
+  rowF64,
   rowOf,
   rowU32,
   setRowF64,
@@ -35,6 +36,7 @@ import { chainDepthBytes, chainKey, chainKeyCount, chainSetHead, chainTextBytes 
 import { mixPair } from "../text/hash";
 import {
   indexInsert,
+  indexIsFresh,
   indexLookup,
   indexRemove,
   indexStored,
@@ -50,6 +52,7 @@ import {
   promptModelBytes,
   promptModelHash,
   promptModelPtr,
+  promptTokenIds,
 } from "../prompt/record";
 import { candidateCount, candidateRow, candidatesAdd, candidatesReset } from "../schedule/candidates";
 import {
@@ -124,6 +127,11 @@ let randomState: u64 = 0x9e3779b97f4a7c15;
 let pickedCount: u32 = 0;
 const picked: usize = memory.data(3 * 2, 2);
 
+/** The two histograms show every n-th decision: recording one costs as much as scoring 64 endpoints. */
+const METERED_EVERY: u32 = 8;
+let decisionsUnmetered: u32 = 0;
+let isMetered: bool = false;
+
 /**
  * Decides for a stream, writes the headers, reserves the work and notes the prefix.
  * The subset hint was taken before (pool/subset.ts). `blind`: the body is unknown though there is one.
@@ -136,6 +144,8 @@ export function decide(stream: usize, config: u32, blind: bool): u32 {
   const outcome = pick(stream, pool, config, now, startNs);
   if (outcome != DECIDED) return outcome;
   store<f64>(stream, now, S_DECIDED);
+  isMetered = ++decisionsUnmetered >= METERED_EVERY;
+  if (isMetered) decisionsUnmetered = 0;
   rememberDestinations(stream);
   const kind = describe(stream, blind);
   writeDestination();
@@ -146,7 +156,7 @@ export function decide(stream: usize, config: u32, blind: bool): u32 {
   if (hasFlag(stream, F_EARLY)) countUp(COUNT_EARLY);
   meterDecision(pool, kind);
   if (configExposeDecision(config)) exposeDecision(stream, pool, kind);
-  meterDecisionTime((nowNs() - startNs) / 1000);
+  if (isMetered) meterDecisionTime((nowNs() - startNs) / 1000);
   return DECIDED;
 }
 
@@ -216,7 +226,7 @@ function serves(row: u32, model: u64): bool {
 
 // Fills MATCHED and UNCACHED for the candidates, and the stream's own sizes.
 function measurePrompt(stream: usize, pool: u32, model: u64): void {
-  const perToken = poolBytesPerToken(pool);
+  const perToken = bytesPerToken(stream, pool);
   let promptTokens: f64 = 0;
   let matchable: f64 = 0;
   let isKnown = false;
@@ -242,6 +252,14 @@ function measurePrompt(stream: usize, pool: u32, model: u64): void {
     setRowF64(COLUMN_MATCHED_TOKENS, row, matched);
     setRowF64(COLUMN_UNCACHED_TOKENS, row, promptTokens - matched);
   }
+}
+
+const TOKEN_ID_BYTES: f64 = 4;
+
+// Bytes of the chain that stand for a token of this prompt: exact for token ids, else as the pool's usage taught.
+function bytesPerToken(stream: usize, pool: u32): f64 {
+  const isIds = stream != 0 && hasFlag(stream, F_HAS_PROMPT) && promptTokenIds(streamPrompt(stream)) > 0;
+  return isIds ? TOKEN_ID_BYTES : poolBytesPerToken(pool);
 }
 
 // What the prompt's keys depend on beside its text. Where one model is served its name would only split them:
@@ -306,10 +324,9 @@ function commit(stream: usize, pool: u32, now: f64): void {
   const row = destinationRow(stream, 0);
   const promptTokens = load<u32>(stream, S_PROMPT_TOKENS);
   const hasPrompt = hasFlag(stream, F_HAS_PROMPT);
-  const matched = hasPrompt
-    ? <u32>(<f64>matchedBytes(streamChain(stream), row % POOL_ENDPOINTS_MAX) / poolBytesPerToken(pool))
+  const uncached: u32 = hasPrompt
+    ? min(<u32>Math.max(rowF64(COLUMN_UNCACHED_TOKENS, row), 0), promptTokens)
     : 0;
-  const uncached = promptTokens > matched ? promptTokens - matched : 0;
   store<u32>(stream, uncached, S_UNCACHED);
   reserve(row, uncached);
   setFlag(stream, F_REQUEST_RESERVED | F_TOKENS_RESERVED);
@@ -323,16 +340,17 @@ function commit(stream: usize, pool: u32, now: f64): void {
   }
   countUp(COUNT_PROMPT_TOKENS, promptTokens);
   countUp(COUNT_MATCHED_TOKENS, promptTokens - uncached);
-  if (promptTokens > 0) meterHitPercent(pool, ((promptTokens - uncached) * 100) / promptTokens);
+  if (isMetered && promptTokens > 0) meterHitPercent(pool, ((promptTokens - uncached) * 100) / promptTokens);
 }
 
-// The keys that the row already holds are touched, the others stored. The others' copies of the index get
+// The keys that the row already holds are touched if that is due, the others stored. The others' copies of the index get
 // the deepest held key and the new ones.
 function storePrefix(stream: usize, pool: u32, row: u32, held: u32, newTokens: u32, kind: u32): void {
   const chain = streamChain(stream);
   const root = load<u64>(stream, S_KEY_ROOT);
   const keys = chainKeyCount(chain);
-  for (let i: u32 = 0; i < keys; i++) indexInsert(chainKey(chain, i, root), row);
+  const untouched: u32 = held > 0 && indexIsFresh(chainKey(chain, held - 1, root), row) ? held : 0;
+  for (let i = untouched; i < keys; i++) indexInsert(chainKey(chain, i, root), row);
   indexStored(row, newTokens);
   const from = held > 0 ? held - 1 : 0;
   journal(JOURNAL_STORED | kind, pool, row, newTokens, chain, root, from, keys);

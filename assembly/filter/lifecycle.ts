@@ -31,7 +31,6 @@ import {
 import { PHASE_INGEST, PHASE_READING, S_ROOT, phaseOf, streamFind, streamRemove } from "./streams";
 import { tick, tickFaster, tickReset } from "./tick";
 import { watchdogReset } from "./watchdog";
-import { nowMs, publish } from "./worker";
 
 /** Largest plugin configuration; a larger one is refused. */
 export const CONFIGURATION_BYTES_MAX: u32 = 65536;
@@ -162,13 +161,15 @@ export function onResponseBody(context: u32, bytes: u32, endOfStream: bool): voi
   if (stream != 0) responseBody(stream, bytes, endOfStream);
 }
 
-/** proxy_on_log, and proxy_on_delete of a stream: gives everything back; the second call finds nothing. */
+/**
+ * proxy_on_log, and proxy_on_delete of a stream: gives everything back; the second call finds nothing. The
+ * other workers hear of it at the next decision here or the next tick.
+ */
 export function streamOver(context: u32): void {
   const stream = streamFind(context);
   if (stream == 0) return;
   streamEnded(stream, configOf(stream));
   streamRemove(stream);
-  publish(nowMs());
 }
 
 /** proxy_on_delete: of a stream, or of a root, whose configuration's place is free again. */

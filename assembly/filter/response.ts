@@ -9,6 +9,7 @@ import { noteFailure, noteServerError, noteSuccess } from "../pool/health";
 import { rowAddressLen, rowAddressPtr } from "../pool/labels";
 import { poolLearnBytesPerToken } from "../pool/table";
 import { chainRelease } from "../prefix/chain";
+import { promptTokenIds } from "../prompt/record";
 import {
   usageBegin,
   usageCachedTokens,
@@ -56,6 +57,7 @@ import {
   phaseOf,
   setFlag,
   streamChain,
+  streamPrompt,
   streamUsage,
 } from "./streams";
 import { nowMs, publish } from "./worker";
@@ -209,7 +211,7 @@ function learn(stream: usize): void {
   const promptTokens = usagePromptTokens(usage);
   countUp(COUNT_USAGE_PROMPT_TOKENS, promptTokens);
   countUp(COUNT_USAGE_CACHED_TOKENS, usageCachedTokens(usage));
-  if (hasFlag(stream, F_HAS_PROMPT)) {
+  if (hasFlag(stream, F_HAS_PROMPT) && promptTokenIds(streamPrompt(stream)) == 0) {
     poolLearnBytesPerToken(load<u32>(stream, S_POOL), load<u32>(stream, S_TEXT_BYTES), promptTokens);
   }
 }

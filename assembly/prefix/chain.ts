@@ -94,16 +94,10 @@ export function chainText(chain: usize, ptr: usize, bytes: u32): void {
     const missing = BLOCK_BYTES - partial;
     memory.copy(chain + AT_PARTIAL + partial, ptr, missing);
     ptr += missing;
-    addBlock(chain, chain + AT_PARTIAL);
+    addBlocks(chain, chain + AT_PARTIAL, chain + AT_PARTIAL + BLOCK_BYTES);
   }
-  while (ptr + BLOCK_BYTES <= end) {
-    if (load<u32>(chain, AT_BLOCKS) >= BLOCKS_MAX) {
-      store<u16>(chain, 0, AT_PARTIAL_BYTES);
-      return;
-    }
-    addBlock(chain, ptr);
-    ptr += BLOCK_BYTES;
-  }
+  ptr = addBlocks(chain, ptr, end);
+  if (ptr == 0) return;
   partial = <u32>(end - ptr);
   memory.copy(chain + AT_PARTIAL, ptr, partial);
   store<u16>(chain, <u16>partial, AT_PARTIAL_BYTES);
@@ -167,16 +161,29 @@ export function keyDepthBytes(index: u32): u32 {
   return ((FINE_BLOCKS << octave) + (step << (octave + 1))) * BLOCK_BYTES;
 }
 
-function addBlock(chain: usize, block: usize): void {
-  const hash = hashBlock(load<u64>(chain, AT_HASH), block);
-  const blocks = load<u32>(chain, AT_BLOCKS) + 1;
+// Whole blocks from ptr on. Returns where the rest begins, 0 when no more is hashed.
+function addBlocks(chain: usize, ptr: usize, end: usize): usize {
+  let hash = load<u64>(chain, AT_HASH);
+  let blocks = load<u32>(chain, AT_BLOCKS);
+  for (; ptr + BLOCK_BYTES <= end; ptr += BLOCK_BYTES) {
+    if (blocks >= BLOCKS_MAX) {
+      store<u16>(chain, 0, AT_PARTIAL_BYTES);
+      ptr = 0;
+      break;
+    }
+    hash = hashBlock(hash, ptr);
+    blocks++;
+    if (hasKey(blocks)) addKey(chain, hash);
+  }
   store<u64>(chain, hash, AT_HASH);
   store<u32>(chain, blocks, AT_BLOCKS);
-  if (blocks > FINE_BLOCKS) {
-    const octave = <u32>(31 - clz<u32>((blocks - 1) / FINE_BLOCKS));
-    if (blocks & ((2 << octave) - 1)) return;
-  }
-  addKey(chain, hash);
+  return ptr;
+}
+
+function hasKey(blocks: u32): bool {
+  if (blocks <= FINE_BLOCKS) return true;
+  const octave = <u32>(31 - clz<u32>((blocks - 1) / FINE_BLOCKS));
+  return (blocks & ((2 << octave) - 1)) == 0;
 }
 
 function addKey(chain: usize, hash: u64): void {
@@ -207,5 +214,7 @@ function hashBlock(hash: u64, block: usize): u64 {
   const b = rotl<u64>(load<u64>(block, 16) * PRIME_2 + load<u64>(block, 24), 29) * PRIME_3;
   const c = rotl<u64>(load<u64>(block, 32) * PRIME_3 + load<u64>(block, 40), 37) * PRIME_4;
   const d = rotl<u64>(load<u64>(block, 48) * PRIME_4 + load<u64>(block, 56), 27) * PRIME_1;
-  return mixWord(mixWord(hash, a ^ rotl<u64>(b, 17)), c + rotl<u64>(d, 41));
+  let word = (a ^ rotl<u64>(b, 17)) * PRIME_3;
+  word = ((word ^ (word >> 32)) + c + rotl<u64>(d, 41)) * PRIME_2;
+  return rotl<u64>(hash ^ word ^ (word >> 29), 27) * PRIME_1 + PRIME_4;
 }

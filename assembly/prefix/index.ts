@@ -130,6 +130,21 @@ export function indexInsert(key: u64, row: u32): void {
   entries++;
 }
 
+/** Part of a row's capacity that it may store until a held key and its ancestors are touched again. */
+const FRESH_PART: u32 = 16;
+
+/** Whether (key, row) was touched so lately, by the row's clock, that touching it and its ancestors again changes little. */
+export function indexIsFresh(key: u64, row: u32): bool {
+  const nodeIndex = findNode(key);
+  if (nodeIndex == 0) return false;
+  const held = findHolder(nodeIndex, row);
+  if (held == 0) return false;
+  const holder = holderAt(held);
+  if ((load<u16>(holder, HOLDER_ROW) & REFERENCED) == 0) return false;
+  if (<u32>load<u16>(holder, HOLDER_GENERATION) != rowU32(COLUMN_GENERATION, row)) return false;
+  return clockOf(row) - load<u32>(holder, HOLDER_TOUCH) < capacityOf(row) / FRESH_PART;
+}
+
 function touchHolder(holder: usize, row: u32): void {
   store<u16>(holder, (<u16>row) | REFERENCED, HOLDER_ROW);
   store<u16>(holder, <u16>rowU32(COLUMN_GENERATION, row), HOLDER_GENERATION);
@@ -239,24 +254,67 @@ export function indexLookup(chain: usize, root: u64, pool: u32, wanted: u32): u3
   memory.fill(depths, 0, POOL_ENDPOINTS_MAX * 2);
   const count = min(chainKeyCount(chain), CHAIN_KEYS_MAX);
   if (count == 0) return 0;
-  let found: u32 = 0;
-  for (let i = deepestHeld(chain, root, pool, count); i >= 0; i--) {
-    const nodeIndex = findNode(chainKey(chain, <u32>i, root));
-    if (nodeIndex == 0) continue;
-    let holderIndex = load<u32>(nodeAt(nodeIndex), NODE_FIRST);
-    for (let walked: u32 = 0; holderIndex != 0 && walked < HOLDERS_WALKED_MAX; walked++) {
-      const holder = holderAt(holderIndex);
-      holderIndex = load<u32>(holder, HOLDER_NEXT);
-      const row = <u32>(load<u16>(holder, HOLDER_ROW) & ROW_MASK);
-      if (row / POOL_ENDPOINTS_MAX != pool) continue;
-      const depth = depths + ((<usize>(row % POOL_ENDPOINTS_MAX)) << 1);
-      if (load<u16>(depth) != 0 || !isAlive(holder)) continue;
-      store<u16>(depth, <u16>(i + 1));
-      found++;
-    }
-    if (found >= wanted) break;
+  let at = deepestHeld(chain, root, pool, count);
+  if (at < 0) return 0;
+  let found = noteHolders(chainKey(chain, <u32>at, root), pool, <u32>at + 1);
+  while (at > 0 && found < wanted) {
+    at = nextDepth(chain, root, pool, <u32>at, found);
+    if (at < 0) break;
+    found += noteHolders(chainKey(chain, <u32>at, root), pool, <u32>at + 1);
   }
   return found;
+}
+
+// The deepest key above `at` that more than `found` endpoints hold, or -1. Whoever holds a key holds those
+// before it, so a key with as many holders as were found adds none: only the depths where the number
+// changes are looked for, by doubling and then halving the distance.
+function nextDepth(chain: usize, root: u64, pool: u32, at: u32, found: u32): i32 {
+  let same = at;
+  let more: i32 = -1;
+  for (let step: u32 = 1; more < 0 && same > 0; step <<= 1) {
+    const probe = at > step ? at - step : 0;
+    if (countHolders(chainKey(chain, probe, root), pool) > found) more = <i32>probe;
+    else same = probe;
+  }
+  while (more >= 0 && <u32>more + 1 < same) {
+    const middle = (<u32>more + same) >> 1;
+    if (countHolders(chainKey(chain, middle, root), pool) > found) more = <i32>middle;
+    else same = middle;
+  }
+  return more;
+}
+
+// Gives the endpoints that hold the key, and none deeper, their depth. Returns how many.
+function noteHolders(key: u64, pool: u32, keys: u32): u32 {
+  let noted: u32 = 0;
+  const nodeIndex = findNode(key);
+  if (nodeIndex == 0) return 0;
+  let holderIndex = load<u32>(nodeAt(nodeIndex), NODE_FIRST);
+  for (let walked: u32 = 0; holderIndex != 0 && walked < HOLDERS_WALKED_MAX; walked++) {
+    const holder = holderAt(holderIndex);
+    holderIndex = load<u32>(holder, HOLDER_NEXT);
+    const row = <u32>(load<u16>(holder, HOLDER_ROW) & ROW_MASK);
+    if (row / POOL_ENDPOINTS_MAX != pool) continue;
+    const depth = depths + ((<usize>(row % POOL_ENDPOINTS_MAX)) << 1);
+    if (load<u16>(depth) != 0 || !isAlive(holder)) continue;
+    store<u16>(depth, <u16>keys);
+    noted++;
+  }
+  return noted;
+}
+
+function countHolders(key: u64, pool: u32): u32 {
+  let held: u32 = 0;
+  const nodeIndex = findNode(key);
+  if (nodeIndex == 0) return 0;
+  let holderIndex = load<u32>(nodeAt(nodeIndex), NODE_FIRST);
+  for (let walked: u32 = 0; holderIndex != 0 && walked < HOLDERS_WALKED_MAX; walked++) {
+    const holder = holderAt(holderIndex);
+    holderIndex = load<u32>(holder, HOLDER_NEXT);
+    const row = <u32>(load<u16>(holder, HOLDER_ROW) & ROW_MASK);
+    if (row / POOL_ENDPOINTS_MAX == pool && isAlive(holder)) held++;
+  }
+  return held;
 }
 
 // Doubling, then halving: a cold prompt costs one probe, a warm one about 2·log2 of its depth.
