@@ -8,7 +8,7 @@
 // them that are prompt text themselves, tools and a system text apart from the messages, come first in the
 // engine's prompt: they are the chain's head and have one key of their own, the shallowest.
 import { PROMPT_HASHED_BYTES_MAX } from "../wire/limits";
-import { PRIME_1, PRIME_2, PRIME_3, PRIME_4, PRIME_5, mixPair, mixWord } from "../text/hash";
+import { PRIME_1, PRIME_2, PRIME_3, PRIME_4, PRIME_5, mixPair } from "../text/hash";
 
 /** Bytes hashed at a time. */
 export const BLOCK_BYTES: u32 = 64;

@@ -10,7 +10,9 @@ import { type SnapshotEndpoint, SnapshotEncoder, snapshotChecksum } from "../../
 export const TEST_MODEL = "test-model";
 
 /** One endpoint of a test's pool; what is left out is ready, idle and serves TEST_MODEL. */
-export interface TestEndpoint extends Partial<Omit<SnapshotEndpoint, "labels" | "loraActive" | "loraWaiting">> {
+export interface TestEndpoint extends Partial<
+  Omit<SnapshotEndpoint, "labels" | "loraActive" | "loraWaiting">
+> {
   readonly address: string;
   readonly labels?: Readonly<Record<string, string>>;
   readonly lorasActive?: readonly string[];

@@ -1,5 +1,5 @@
 // Hashing of names and keys: every byte counts, none beyond is read, and nearby inputs are far apart.
-import { avalanche, hashBytes, mixPair, mixWord } from "../../assembly/prefix/hash";
+import { avalanche, hashBytes, mixPair, mixWord } from "../../assembly/text/hash";
 
 const BYTES_MAX: i32 = 72;
 const buffer: usize = memory.data(96, 8);

@@ -73,7 +73,7 @@ export function scheduleRepeatedly(plan: usize, pool: u32, candidates: u32, time
   return sum;
 }
 
-import { hashBytes } from "../../../assembly/prefix/hash";
+import { hashBytes } from "../../../assembly/text/hash";
 import { candidatesAdd as add, candidatesReset as reset } from "../../../assembly/schedule/candidates";
 import { schedule as scheduleOnce } from "../../../assembly/schedule/schedule";
 

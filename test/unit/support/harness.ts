@@ -44,7 +44,12 @@ async function sourcesHash(name: string): Promise<string> {
   const files = await readdir(join(ROOT, "assembly"), { recursive: true });
   const sources = files.filter((file) => file.endsWith(".ts")).map((file) => join("assembly", file));
   const hash = createHash("sha256");
-  for (const file of ["asconfig.json", "package-lock.json", `test/unit/harness/${name}.ts`, ...sources.sort()]) {
+  for (const file of [
+    "asconfig.json",
+    "package-lock.json",
+    `test/unit/harness/${name}.ts`,
+    ...sources.sort(),
+  ]) {
     hash.update(`${file}\0`).update(await readFile(join(ROOT, file)));
   }
   return hash.digest("hex").slice(0, 16);
