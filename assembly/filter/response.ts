@@ -30,7 +30,7 @@ import {
   COUNT_USAGE_PROMPT_TOKENS,
   countUp,
 } from "./counters";
-import { forgetPrefix, moveTo, releasePrefill, releaseReservation } from "./decide";
+import { forgetPrefix, moveTo, releasePrefill, releaseReservation } from "./commit";
 import {
   H_CONTENT_TYPE,
   H_STATUS,
