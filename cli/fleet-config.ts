@@ -6,6 +6,7 @@ import { dirname, resolve } from "node:path";
 import { parse } from "yaml";
 import { z } from "zod";
 import { POOL_ENDPOINTS_MAX } from "../assembly/wire/limits.ts";
+import { issueLines } from "../sidecar/config/issues.ts";
 import { parseEndpoint } from "./envoy-config.ts";
 
 /** One server: address and what the sidecar is told besides. */
@@ -86,6 +87,20 @@ export async function fleetFromFile(path: string): Promise<Fleet> {
     pickerConfig: picker === undefined ? undefined : JSON.stringify(picker),
     sidecarPool: sidecar ?? {},
   };
+}
+
+/** What is wrong with a parsed fleet file, "field: value: expectation" each; no name is looked up. */
+export function fleetFaults(document: unknown): string[] {
+  const checked = fleetDocument.safeParse(document);
+  if (!checked.success) return issueLines(checked.error, document);
+  return checked.data.endpoints.flatMap((entry, index) => {
+    try {
+      splitEntry(entry);
+      return [];
+    } catch (error) {
+      return [`endpoints[${index}]: ${(error as Error).message}`];
+    }
+  });
 }
 
 async function fleetFromPicker(picker: z.output<typeof pickerDocument>, path: string): Promise<Fleet> {

@@ -13,6 +13,7 @@ export const ROOT = fileURLToPath(new URL("..", import.meta.url));
 /** Node programs: what esbuild starts from, and the file it makes. */
 export const BUNDLES = [
   { entry: "sidecar/main.ts", output: "build/sidecar.mjs" },
+  { entry: "cli/epp-wasm.ts", output: "build/epp-wasm.mjs" },
   { entry: "cli/start.ts", output: "build/start.mjs" },
   { entry: "host-sim/model-server/main.ts", output: "build/model-server.mjs" },
 ];

@@ -1,0 +1,18 @@
+#!/usr/bin/env node
+// `epp-wasm`: what a platform team needs to attach the picker to a gateway, and to see that it works.
+import { Command } from "commander";
+import { addValidate } from "./commands/validate.ts";
+
+/** Exit code where nothing could be judged: the command line, a file or the network is at fault. */
+const EXIT_UNUSABLE = 2;
+
+const program = new Command("epp-wasm")
+  .description("Attaches the LLM endpoint picker to a gateway, checks configurations, finds what is wrong.")
+  .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : EXIT_UNUSABLE));
+
+addValidate(program);
+
+program.parseAsync(process.argv).catch((error: unknown) => {
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+  process.exitCode = EXIT_UNUSABLE;
+});

@@ -1,0 +1,233 @@
+// `epp-wasm validate`: good documents pass, bad ones are named with path, value and expectation.
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
+import { stringify } from "yaml";
+import { readDocuments } from "../../cli/commands/documents.ts";
+import { FilterCheck, WasmMissingError } from "../../cli/commands/filter-check.ts";
+import { describeValidation, validateDocument, validateFile } from "../../cli/commands/validate.ts";
+import { ACCEPTED, IMPLEMENTED, REFUSED, REQUIRED } from "../unit/support/plugin-types.ts";
+
+const HEAD = { apiVersion: "llm-d.ai/v1alpha1", kind: "EndpointPickerConfig" };
+
+let check: FilterCheck;
+beforeAll(() => {
+  check = new FilterCheck();
+});
+afterAll(() => check.close());
+
+const judge = async (document: unknown) => (await validateDocument(document, "test", check))[0]!;
+const picker = (...plugins: object[]) => ({ ...HEAD, plugins });
+
+function file(name: string, text: string): string {
+  const folder = mkdtempSync(join(tmpdir(), "epp-cli-test-"));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  const path = join(folder, name);
+  writeFileSync(path, text);
+  return path;
+}
+
+describe("an EndpointPickerConfig", () => {
+  it.each([...IMPLEMENTED, ...ACCEPTED, "epp-wasm-gateway"])("with %s is valid", async (type) => {
+    const plugin = { type, ...(REQUIRED[type] === undefined ? {} : { parameters: REQUIRED[type] }) };
+    expect((await judge(picker(plugin))).errors).toEqual([]);
+  });
+
+  it.each(REFUSED)("with %s is refused, and the nearest type is named", async (type) => {
+    const { errors } = await judge(picker({ type }));
+    expect(errors).toEqual([
+      expect.stringMatching(
+        new RegExp(
+          `^plugins\\[0\\]\\.type: "${type}" — known in llm-d and not supported; the nearest that is: .`,
+        ),
+      ),
+    ]);
+  });
+
+  it.each<[string, object, string]>([
+    [
+      "an unknown type",
+      picker({ type: "quue-scorer" }),
+      'plugins[0].type: "quue-scorer" — unknown plugin type',
+    ],
+    [
+      "a wrong parameter",
+      picker({ type: "load-aware-scorer", parameters: { threshold: "many" } }),
+      'plugins[0].parameters.threshold: "many" — expected a whole number',
+    ],
+    [
+      "an unknown parameter",
+      picker({ type: "queue-scorer", parameters: { depth: 1 } }),
+      "plugins[0].parameters.depth: 1 — ",
+    ],
+    [
+      "a dangling reference",
+      {
+        ...picker({ type: "queue-scorer" }),
+        schedulingProfiles: [{ name: "a", plugins: [{ pluginRef: "x" }] }],
+      },
+      'schedulingProfiles[0].plugins[0].pluginRef: "x" — expected the name of a declared plugin',
+    ],
+    [
+      "another version",
+      { ...HEAD, apiVersion: "llm-d.ai/v9" },
+      'apiVersion: "llm-d.ai/v9" — expected "llm-d.ai/v1alpha1"',
+    ],
+    ["flow control", { ...HEAD, featureGates: ["flowControl"] }, 'featureGates[0]: "flowControl" — '],
+    ["no kind", { plugins: [] }, "apiVersion: (missing) — expected "],
+    [
+      "a setting out of range",
+      picker({ type: "epp-wasm-gateway", parameters: { destinations: 4 } }),
+      "plugins[0].parameters.destinations: 4 — expected ",
+    ],
+  ])("with %s is refused", async (_, document, error) => {
+    expect((await judge(document)).errors[0]).toContain(error);
+  });
+
+  it("has the faults of all its plugins told at once", async () => {
+    const { errors } = await judge(
+      picker(
+        { type: "latency-scorer" },
+        { type: "queue-scorer" },
+        { type: "x" },
+        { type: "topology-affinity-filter" },
+      ),
+    );
+    expect(errors.map((error) => error.split(" — ")[0])).toEqual([
+      'plugins[0].type: "latency-scorer"',
+      'plugins[2].type: "x"',
+      'plugins[3].type: "topology-affinity-filter"',
+    ]);
+  });
+
+  it("has what does nothing in the filter noted once", async () => {
+    const { notes } = await judge(picker({ type: "token-producer" }, { type: "metrics-data-source" }));
+    expect(notes).toEqual([
+      expect.stringMatching(/^plugins\[0\] token-producer: no effect in the filter, /),
+      expect.stringMatching(/^plugins\[1\] metrics-data-source: no effect in the filter, the sidecar's/),
+    ]);
+  });
+
+  it("has the sidecar's half judged by the sidecar", async () => {
+    const { errors } = await judge({
+      ...picker(
+        { type: "file-discovery", parameters: { path: "endpoints.yaml" } },
+        { type: "models-data-source" },
+      ),
+      dataLayer: { discovery: { pluginRef: "models-data-source" } },
+    });
+    expect(errors).toEqual([expect.stringContaining("dataLayer.discovery.pluginRef")]);
+  });
+
+  it("longer than the filter takes is refused", async () => {
+    const { errors } = await judge(picker({ type: "queue-scorer", name: "n".repeat(70_000) }));
+    expect(errors.join()).toContain("longer than 65536 bytes");
+  });
+});
+
+describe("other documents", () => {
+  it.each<[string, object, string]>([
+    [
+      "a sidecar's unknown field",
+      {
+        control: { socket: "x" },
+        pools: [{ name: "a", discovery: { static: { endpoints: [] } }, scrap: {} }],
+      },
+      'pools[0]: unknown field "scrap"',
+    ],
+    [
+      "a sidecar's bad interval",
+      {
+        control: { socket: "x" },
+        pools: [{ name: "a", discovery: { file: { path: "x" } }, scrape: { intervalMs: 1 } }],
+      },
+      "pools[0].scrape.intervalMs: 1: ",
+    ],
+    ["a control URL off the machine", { control: { url: "http://10.0.0.1:80" }, pools: [] }, "expected"],
+    [
+      "a fleet's bad address",
+      { endpoints: ["10.0.0.1"] },
+      'endpoints[0]: not an endpoint address: "10.0.0.1"',
+    ],
+    [
+      "a fleet's bad plugin",
+      { endpoints: ["10.0.0.1:80"], picker: picker({ type: "x" }) },
+      'picker.plugins[0].type: "x" — unknown plugin type',
+    ],
+    [
+      "a fleet's bad sidecar section",
+      { endpoints: ["10.0.0.1:80"], sidecar: { scrape: { timeoutMs: "fast" } } },
+      'sidecar.scrape.timeoutMs: "fast": ',
+    ],
+    ["something else", { kind: "Service" }, "document: expected an EndpointPickerConfig"],
+    ["a list", [1], "document: expected an EndpointPickerConfig"],
+  ])("%s is named", async (_, document, error) => {
+    expect((await judge(document)).errors.join("\n")).toContain(error);
+  });
+
+  it.each<[string, object, string]>([
+    ["a sidecar's", { pools: [{ name: "a", discovery: { dns: { host: "h", port: 1 } } }] }, "sidecar"],
+    [
+      "a fleet",
+      { endpoints: ["10.0.0.1:80", { address: "::1", port: "80" }], sidecar: { dcgm: { port: 9400 } } },
+      "fleet",
+    ],
+  ])("%s configuration is valid", async (_, document, kind) => {
+    expect(await judge(document)).toMatchObject({ kind, errors: [] });
+  });
+
+  it("a ConfigMap's entries are judged each", async () => {
+    const map = {
+      apiVersion: "v1",
+      kind: "ConfigMap",
+      data: {
+        "good.yaml": stringify(picker({ type: "queue-scorer" })),
+        "bad.yaml": stringify(picker({ type: "x" })),
+        "notes.txt": "hello",
+        "broken.yaml": "a: [",
+      },
+    };
+    const results = await validateDocument(map, "maps", check);
+    expect(results.map(({ source, errors }) => [source, errors.length])).toEqual([
+      ['maps data["good.yaml"]', 0],
+      ['maps data["bad.yaml"]', 1],
+      ['maps data["broken.yaml"]', 1],
+    ]);
+  });
+});
+
+describe("files", () => {
+  it("of several documents are judged one by one, as JSON or YAML", async () => {
+    const text = `${stringify(picker({ type: "queue-scorer" }))}---\n${JSON.stringify({ endpoints: [] })}\n`;
+    const results = await validateFile(file("two.yaml", text));
+    expect(results.map(({ kind, errors }) => [kind, errors.length])).toEqual([
+      ["EndpointPickerConfig", 0],
+      ["fleet", 1],
+    ]);
+    expect(describeValidation(results[1]!)).toMatch(
+      /two\.yaml \(document 2\) \(fleet\): 1 error\n {2}error {2}endpoints: /,
+    );
+  });
+
+  it.each([
+    ["that are no YAML", "a: [1", "no valid YAML"],
+    ["with a key that stands twice", "kind: A\nkind: B\n", "no valid YAML"],
+    ["that are empty", "# nothing\n", "it is empty"],
+  ])("%s are refused by name", async (_, text, message) => {
+    await expect(validateFile(file("bad.yaml", text))).rejects.toThrow(message);
+  });
+
+  it("that are missing are refused by name", () => {
+    expect(() => readDocuments("nowhere.yaml")).toThrow("nowhere.yaml: ENOENT");
+  });
+
+  it("of a List stand for themselves", () => {
+    const text = stringify({ kind: "List", items: [{ kind: "A" }, { kind: "B" }] });
+    expect(readDocuments(file("list.yaml", text))).toEqual([{ kind: "A" }, { kind: "B" }]);
+  });
+
+  it("cannot be judged without the module", () => {
+    expect(() => new FilterCheck("nowhere.wasm")).toThrow(WasmMissingError);
+  });
+});
