@@ -6,7 +6,7 @@ const ENVOY_TEST_TIMEOUT_MS = 60_000;
 const TEST_TIMEOUT_MS = 30_000;
 
 /** Folders of test/ whose files run side by side. */
-const PARALLEL = ["unit", "host", "sidecar", "cli", "sim", "project"];
+const PARALLEL = ["unit", "host", "sidecar", "cli", "gateways", "sim", "project"];
 
 export default defineConfig({
   test: {
