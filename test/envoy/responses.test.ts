@@ -3,6 +3,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import type { Bootstrap } from "../../cli/envoy-config.ts";
 import { open, PROTOCOLS } from "./clients.ts";
 import { chat, ENVOY_VERSIONS, POOL, until, withEnvoy } from "./harness.ts";
 import { settled, type Status } from "./status.ts";
@@ -122,30 +123,37 @@ describe.each(ENVOY_VERSIONS)("an operator of Envoy %s", (version) => {
     const accessLogPath = join(folder, "access.log");
     try {
       const pluginConfig = settings({ exposeDecision: true });
-      await withEnvoy(version, { replicas: 2, accessLogPath, pluginConfig }, async (gateway) => {
-        const replies = [await ask(gateway, text("logged")), await ask(gateway, text("logged"))];
-        const lines = await until("two lines", async () => {
-          const all = (await readFile(accessLogPath, "utf8")).trim().split("\n");
-          return all.length === 2 && all.map((line) => JSON.parse(line) as Record<string, string>);
-        });
-        const served = gateway.replicas.find(({ name }) => name === gateway.servedBy(replies[0]!.headers))!;
-        const told = (kind: string): RegExp =>
-          new RegExp(
-            `^pool=${POOL} endpoint=${served.address} kind=${kind} prompt_tokens=\\d+ matched_tokens=\\d+$`,
-          );
-        expect(lines[0]!["decision"]).toMatch(told("cold"));
-        expect(lines[0]!["decision"]).toMatch(/matched_tokens=0$/);
-        expect(lines[1]!["decision"]).toMatch(told("prefix"));
-        expect(lines[1]!["decision"]).not.toMatch(/matched_tokens=0$/);
-        expect(lines[1]!["upstream"]).toBe(served.address);
-      });
+      const address = await withEnvoy(
+        version,
+        { replicas: 2, accessLogPath, pluginConfig },
+        async (gateway) => {
+          const replies = [await ask(gateway, text("logged")), await ask(gateway, text("logged"))];
+          const [served] = replies.map(({ headers }) => gateway.servedBy(headers));
+          return gateway.replicas.find(({ name }) => name === served)!.address;
+        },
+      );
+      // Envoy writes the rest of its log when it ends.
+      const log = (await readFile(accessLogPath, "utf8")).trim().split("\n");
+      const lines = log.map((line) => JSON.parse(line) as Record<string, string>);
+      const told = (kind: string): RegExp =>
+        new RegExp(`^pool=${POOL} endpoint=${address} kind=${kind} prompt_tokens=\\d+ matched_tokens=\\d+$`);
+      expect(lines).toHaveLength(2);
+      expect(lines[0]!["decision"]).toMatch(told("cold"));
+      expect(lines[0]!["decision"]).toMatch(/matched_tokens=0$/);
+      expect(lines[1]!["decision"]).toMatch(told("prefix"));
+      expect(lines[1]!["decision"]).not.toMatch(/matched_tokens=0$/);
+      expect(lines[1]!["upstream"]).toBe(address);
     } finally {
       await rm(folder, { recursive: true });
     }
   });
 
   it("sees totals, figures of the present and the fleet in Envoy's metrics", async () => {
-    await withEnvoy(version, { replicas: 2, concurrency: 2, pluginConfig: settings({}) }, async (gateway) => {
+    const edit = (bootstrap: Bootstrap): void => {
+      // Histograms are shown as of the last flush, every 5 s unless told otherwise.
+      bootstrap["stats_flush_interval"] = "0.2s";
+    };
+    await withEnvoy(version, { replicas: 2, concurrency: 2, edit }, async (gateway) => {
       const hold = held();
       for (const replica of gateway.replicas) replica.behave(hold.behaviour);
       const waiting = Array.from({ length: 5 }, (_, i) => ask(gateway, text(i)));

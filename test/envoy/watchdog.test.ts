@@ -78,9 +78,12 @@ describe.each(ENVOY_VERSIONS)("with stop-iteration on Envoy %s", (version) => {
       expect(counters).toMatchObject({ watchdogResumes: 0, headerOnlyDecisions: 0, headerOnly: 0 });
     });
   });
+});
 
+// Ten seconds long, by the time after which a body is tried again.
+describe("with stop-iteration on the newest Envoy", () => {
   it("a slow client that comes first is picked for by load, and the gateway finds back to reading bodies", async () => {
-    await withEnvoy(version, { replicas: 2 }, async (gateway) => {
+    await withEnvoy(ENVOY_VERSIONS.at(-1)!, { replicas: 2 }, async (gateway) => {
       const slow = open(gateway.url, { path: CHAT_PATH });
       await until("it is resumed", async () =>
         gateway.replicas.some(({ received }) => received.length === 1),
