@@ -40,12 +40,14 @@ import {
   V_EVENT_STREAM,
 } from "./names";
 import {
+  F_EARLY,
   F_EVENT_STREAM,
   F_FIRST_DATA,
   F_HAS_PROMPT,
   F_REQUEST_RESERVED,
   F_RESPONDED,
   F_SAMPLED,
+  F_STREAM,
   PHASE_DECIDED,
   S_DESTINATIONS,
   S_POOL,
@@ -78,9 +80,7 @@ export function responseHeaders(stream: usize, config: u32): void {
   if (phaseOf(stream) != PHASE_DECIDED || !hasFlag(stream, F_REQUEST_RESERVED)) return;
   const status = readStatus();
   store<u32>(stream, status, S_STATUS);
-  if (header(MAP_RESPONSE_HEADERS, H_CONTENT_TYPE) == STATUS_OK) {
-    if (textStarts(V_EVENT_STREAM, valuePtr(), valueBytes())) setFlag(stream, F_EVENT_STREAM);
-  }
+  noteContentType(stream);
   // Only a 5xx can be Envoy's own word about a host that never answered.
   const flags = status >= 500 ? propertyU64(P_RESPONSE_FLAGS, 0) : 0;
   const isHostAnswer = (flags & FLAGS_HOST_FAILED) == 0;
@@ -92,6 +92,14 @@ export function responseHeaders(stream: usize, config: u32): void {
   usageBegin(streamUsage(stream), hasFlag(stream, F_EVENT_STREAM));
   if (status < 400) echoSession(stream, config);
   publish(nowMs());
+}
+
+// A body that was read whole and asked for no stream gets none; that saves a host call.
+function noteContentType(stream: usize): void {
+  const isWhole = hasFlag(stream, F_HAS_PROMPT) && !hasFlag(stream, F_EARLY);
+  if (isWhole && !hasFlag(stream, F_STREAM)) return;
+  if (header(MAP_RESPONSE_HEADERS, H_CONTENT_TYPE) != STATUS_OK) return;
+  if (textStarts(V_EVENT_STREAM, valuePtr(), valueBytes())) setFlag(stream, F_EVENT_STREAM);
 }
 
 function readStatus(): u32 {

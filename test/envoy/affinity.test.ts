@@ -1,4 +1,5 @@
 // Where prompts go again: the prefix index over four workers, in conversations, bursts and repeats.
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { send } from "./clients.ts";
 import { ENVOY_VERSIONS, type Gateway, POOL, startGateway, until } from "./harness.ts";
@@ -9,6 +10,9 @@ import { echo, held } from "./upstream.ts";
 const WORKERS = 4;
 const TURNS = 8;
 const BURST = 30;
+
+/** Two ticks: by then every worker has read what the others stored. */
+const told = (): Promise<void> => sleep(12);
 
 interface Message {
   readonly role: string;
@@ -30,6 +34,7 @@ describe.each(ENVOY_VERSIONS)("prefix affinity on Envoy %s with four workers", (
     const body = { model: "test-model", messages, ...fields };
     const reply = await send(gateway.url, { path: CHAT_PATH, body });
     expect(reply.status).toBe(200);
+    await told();
     return gateway.servedBy(reply.headers);
   };
   const decisions = (kind: string): Promise<number> =>
@@ -62,6 +67,7 @@ describe.each(ENVOY_VERSIONS)("prefix affinity on Envoy %s with four workers", (
     const [prefix, cold] = [await decisions("prefix"), await decisions("cold")];
     const first = talk([system, { role: "user", content: "question 0" }]);
     await until("the first request at its replica", () => received() === 1);
+    await told();
     const { counters } = await gateway.status<Status>();
     const rest = Array.from({ length: BURST }, (_, i) =>
       talk([system, { role: "user", content: `question ${i + 1}` }]),
@@ -114,8 +120,10 @@ describe.each(ENVOY_VERSIONS)("prefix affinity on Envoy %s with four workers", (
     const other = `{ "temperature" :1, "messages":[ {"content":"${escaped}","role" : "user"} ]\n,"model":"test-model"}`;
     expect(JSON.parse(other)).toMatchObject({ messages: [{ role: "user", content }] });
     const prefix = await decisions("prefix");
-    for (const body of [plain, other])
+    for (const body of [plain, other]) {
       expect((await send(gateway.url, { path: CHAT_PATH, body })).status).toBe(200);
+      await told();
+    }
     expect(await decisions("prefix")).toBe(prefix + 1);
   });
 
