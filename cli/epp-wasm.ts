@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // `epp-wasm`: what a platform team needs to attach the picker to a gateway, and to see that it works.
 import { Command } from "commander";
+import { addDoctor } from "./commands/doctor.ts";
 import { addValidate } from "./commands/validate.ts";
 
 /** Exit code where nothing could be judged: the command line, a file or the network is at fault. */
@@ -11,6 +12,7 @@ const program = new Command("epp-wasm")
   .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : EXIT_UNUSABLE));
 
 addValidate(program);
+addDoctor(program);
 
 program.parseAsync(process.argv).catch((error: unknown) => {
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);

@@ -1,0 +1,110 @@
+// `epp-wasm doctor`: what is wrong with a running gateway and its sidecar, and how to mend it.
+import type { Command } from "commander";
+import { AdminUnreachableError, collect, type Observation, type Places } from "./doctor/collect.ts";
+import { error, type Finding } from "./doctor/finding.ts";
+import {
+  bufferFindings,
+  envoyFindings,
+  pluginFindings,
+  readinessFindings,
+  snapshotFindings,
+  statisticsFindings,
+} from "./doctor/plugin-checks.ts";
+import { routeFindings } from "./doctor/route-checks.ts";
+
+const CHECKS: readonly ((observation: Observation) => Finding[])[] = [
+  envoyFindings,
+  pluginFindings,
+  bufferFindings,
+  routeFindings,
+  snapshotFindings,
+  readinessFindings,
+  statisticsFindings,
+];
+const ADMIN_DEFAULT = "http://127.0.0.1:9901";
+/** Exit codes: nothing found, warnings only, an error. */
+const EXIT_HEALTHY = 0;
+const EXIT_WARNINGS = 1;
+const EXIT_ERRORS = 2;
+
+/** Findings of one gateway, errors first. */
+export interface Examination {
+  readonly findings: readonly Finding[];
+  /** What was not looked at, and why. */
+  readonly unseen: readonly string[];
+  /** Envoy's version; undefined = it could not be reached. */
+  readonly version?: string;
+}
+
+/** Looks at a gateway. Never throws for what is wrong with it: an Envoy that cannot be reached is a finding. */
+export async function examine(places: Places): Promise<Examination> {
+  let observation: Observation;
+  try {
+    observation = await collect(places);
+  } catch (failure) {
+    if (!(failure instanceof AdminUnreachableError)) throw failure;
+    const mend = "Give the admin listener's address with --admin; in Kubernetes, forward its port first.";
+    return { findings: [error("admin-unreachable", failure.message, mend)], unseen: [] };
+  }
+  return { ...judge(observation), version: observation.version };
+}
+
+/** Judges what was collected. */
+export function judge(observation: Observation): Examination {
+  const findings = CHECKS.flatMap((check) => check(observation));
+  const unseen: string[] = [];
+  if (observation.readiness === null) unseen.push("the sidecar's readiness: no --sidecar was given");
+  if (observation.status === null) unseen.push("the snapshot: there is no control listener to ask");
+  return { findings: findings.sort((a, b) => rank(a) - rank(b)), unseen };
+}
+
+function rank({ severity }: Finding): number {
+  return severity === "error" ? 0 : 1;
+}
+
+/** 0 healthy, 1 warnings only, 2 at least one error. */
+export function exitCodeOf(findings: readonly Finding[]): number {
+  if (findings.some(({ severity }) => severity === "error")) return EXIT_ERRORS;
+  return findings.length > 0 ? EXIT_WARNINGS : EXIT_HEALTHY;
+}
+
+/** The findings as text for people. */
+export function describeExamination({ findings, unseen, version }: Examination): string {
+  const lines = findings.flatMap(({ severity, code, what, mend }) => [
+    `${severity.padEnd(7)} ${code}: ${what}`,
+    `        → ${mend}`,
+  ]);
+  const errors = findings.filter(({ severity }) => severity === "error").length;
+  const verdict =
+    findings.length === 0 ? "no findings" : `${errors} errors, ${findings.length - errors} warnings`;
+  const envoy = version === undefined ? "" : `Envoy ${version}: `;
+  return [...lines, ...unseen.map((what) => `not seen: ${what}`), `${envoy}${verdict}`].join("\n");
+}
+
+interface Flags {
+  readonly admin: string;
+  readonly sidecar?: string;
+  readonly control?: string;
+  readonly json?: boolean;
+}
+
+/** Adds the command. */
+export function addDoctor(program: Command): void {
+  program
+    .command("doctor")
+    .description("looks at a running Envoy and sidecar; exits 0 healthy, 1 with warnings, 2 with errors")
+    .option("--admin <url>", "Envoy's admin listener", ADMIN_DEFAULT)
+    .option("--sidecar <url>", "the sidecar's HTTP server (--listen)")
+    .option(
+      "--control <where>",
+      "control listener: unix:/path or http://address:port (token: EPP_CONTROL_TOKEN); else as Envoy has it",
+    )
+    .option("--json", "print the findings as JSON")
+    .action(async ({ admin, sidecar, control, json }: Flags) => {
+      const token = process.env["EPP_CONTROL_TOKEN"] ?? "";
+      const examination = await examine({ admin, sidecar, control, token });
+      const text = json === true ? JSON.stringify(examination, null, 2) : describeExamination(examination);
+      process.stdout.write(`${text}\n`);
+      process.exitCode = exitCodeOf(examination.findings);
+    });
+}
