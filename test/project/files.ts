@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 
 export const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
-const NOT_OURS = new Set([".git", "node_modules", "build", ".venv", "coverage"]);
+const NOT_OURS = new Set([".git", "node_modules", "build", "dist", ".venv", "coverage"]);
 const TEXT =
   /\.(ts|mts|mjs|js|cjs|json|jsonl|md|ya?ml|txt|sh)$|^\.ci\/run$|^\.[a-z]+rc(\.json)?$|^\.gitignore$/;
 
