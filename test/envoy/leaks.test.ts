@@ -232,7 +232,8 @@ describe.each(ENVOY_VERSIONS)("what is in flight on Envoy %s", (version) => {
             endpoint!.inflightTokens > 0 === hasTokens
           );
         });
-      const exchange = await begin(gateway, "http1");
+      const exchange = open(gateway.url, { path: CHAT_PATH });
+      exchange.end(JSON.stringify(chat(PROMPT, { stream: true })));
       await counted("the request and its tokens", 1, true);
       await until("the replica waits", () => answers.length === 1);
       answers[0]!();
