@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // `epp-wasm`: what a platform team needs to attach the picker to a gateway, and to see that it works.
 import { Command } from "commander";
+import { addConvert } from "./commands/convert.ts";
 import { addDoctor } from "./commands/doctor.ts";
 import { addValidate } from "./commands/validate.ts";
 
@@ -12,6 +13,7 @@ const program = new Command("epp-wasm")
   .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : EXIT_UNUSABLE));
 
 addValidate(program);
+addConvert(program);
 addDoctor(program);
 
 program.parseAsync(process.argv).catch((error: unknown) => {

@@ -102,7 +102,7 @@ export class FilterCheck {
           line
             .slice(NOTICE.length)
             .trim()
-            .split(/; (?=plugins\[)/),
+            .split(/; (?=plugins\[|no scheduling)/),
         ),
       ),
     ];
