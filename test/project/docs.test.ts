@@ -19,6 +19,7 @@ const COMMANDS: Readonly<Record<string, readonly string[]>> = {
   "node build/model-server.mjs": ["build/model-server.mjs", "--help"],
   "npm test --": ["scripts/test.mjs", "--help"],
   "npm run bench --": ["scripts/bench.mjs", "--help"],
+  "npm run release --": ["scripts/release.mjs", "--help"],
 };
 const SOURCE = /^(assembly|sidecar|host-sim|cli|scripts|test)\/.*\.(ts|mjs)$|^\.ci\//;
 
