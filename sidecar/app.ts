@@ -2,6 +2,8 @@
 import { type DnsSettings, DnsDiscovery, type NameResolver } from "./discovery/dns.ts";
 import type { Discovery } from "./discovery/endpoint.ts";
 import { FileDiscovery } from "./discovery/file.ts";
+import { accessSource } from "./discovery/kubernetes/credentials.ts";
+import { KubernetesDiscovery } from "./discovery/kubernetes/discovery.ts";
 import { StaticDiscovery } from "./discovery/static.ts";
 import type { DiscoverySettings, PoolSettings, Settings } from "./config/settings.ts";
 import type { TransportFactory } from "./endpoint-monitor.ts";
@@ -101,7 +103,7 @@ export class Sidecar {
     const { replacements } = this;
     return new Pool(settings, {
       ticker: this.ticker,
-      discovery: replacements.makeDiscovery?.(settings.discovery) ?? this.makeDiscovery(settings.discovery),
+      discovery: replacements.makeDiscovery?.(settings.discovery) ?? this.makeDiscovery(settings),
       makeTransport,
       random: replacements.random ?? Math.random,
       log: this.log.child({ pool: settings.name }),
@@ -109,7 +111,7 @@ export class Sidecar {
     });
   }
 
-  private makeDiscovery(settings: DiscoverySettings): Discovery {
+  private makeDiscovery({ name, discovery: settings }: PoolSettings): Discovery {
     switch (settings.kind) {
       case "static":
         return new StaticDiscovery(settings.endpoints);
@@ -118,6 +120,10 @@ export class Sidecar {
       case "dns":
       case "srv":
         return new DnsDiscovery(settings satisfies DnsSettings, this.replacements.resolver);
+      case "kubernetes": {
+        const access = accessSource(settings, this.replacements.environment);
+        return new KubernetesDiscovery(settings, { pool: name, access });
+      }
     }
   }
 

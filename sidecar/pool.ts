@@ -14,6 +14,7 @@ import { EndpointMonitor, type MonitorContext, type TransportFactory } from "./e
 import { codeOf } from "./errors.ts";
 import { GpuMonitor } from "./gpu-monitor.ts";
 import type { Logger } from "./log.ts";
+import type { PoolPolicy } from "./policy.ts";
 import { addCounts, emptyCounts, type PollCounts } from "./scrape/poller.ts";
 import type { Ticker } from "./scrape/ticker.ts";
 import { SlotTable } from "./slot-table.ts";
@@ -61,6 +62,10 @@ export class Pool {
   discoveryFailures = 0;
   /** Why the present list may be out of date; null = it is not. */
   discoveryError: Error | null = null;
+  /** What the pool's owner decided; null = the source of the endpoints knows no policy. */
+  policy: PoolPolicy | null = null;
+  /** Why the policy may be out of date; null = it is not. */
+  policyError: Error | null = null;
   /** Called after each raise of `revision`. */
   onChange: () => void = () => undefined;
   readonly gpus: GpuMonitor | null;
@@ -105,6 +110,11 @@ export class Pool {
         this.discoveryError = error;
         this.context.log.error({ code: codeOf(error), kept: this.monitors.size }, error.message);
       },
+      policy: (policy, error) => {
+        this.policy = policy;
+        if (error !== null) this.context.log.error({ code: codeOf(error) }, error.message);
+        this.policyError = error;
+      },
     });
   }
 
@@ -123,6 +133,11 @@ export class Pool {
     for (const monitor of this.monitors.values()) if (!monitor.tried) return false;
     this.settleByMs = Number.NEGATIVE_INFINITY;
     return true;
+  }
+
+  /** What the source of the endpoints counts. */
+  get discoveryFigures(): ReadonlyMap<string, number> {
+    return this.context.discovery.figures?.() ?? new Map();
   }
 
   get readyEndpoints(): number {

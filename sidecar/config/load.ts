@@ -1,6 +1,7 @@
 // Makes the settings out of configuration files, command line and environment.
 import { readFileSync, statSync } from "node:fs";
 import { parse } from "yaml";
+import type { KubernetesSettings } from "../discovery/kubernetes/discovery.ts";
 import { ConfigError, FileReadError } from "../errors.ts";
 import { CONFIG_FILE_BYTES_MAX } from "../limits.ts";
 import { engineSettings } from "./engine-specs.ts";
@@ -227,8 +228,30 @@ function discoverySettings(config: PoolConfig["discovery"]): DiscoverySettings {
   if (config.static !== undefined) return { kind: "static", endpoints: config.static.endpoints };
   if (config.file !== undefined) return { kind: "file", ...config.file };
   if (config.dns !== undefined) return { kind: "dns", ...config.dns };
+  if (config.kubernetes !== undefined) return kubernetesSettings(config.kubernetes);
   const { name, ...rest } = config.srv!;
   return { kind: "srv", host: name, port: 0, ...rest };
+}
+
+function kubernetesSettings(config: NonNullable<PoolConfig["discovery"]["kubernetes"]>): KubernetesSettings {
+  const { inferencePool, service, selector, ports, policyGroup } = config;
+  const numbers = ports.filter((one) => typeof one === "number");
+  return {
+    kind: "kubernetes",
+    namespace: config.namespace ?? null,
+    kubeconfig: config.kubeconfig ?? null,
+    context: config.context ?? null,
+    members:
+      inferencePool !== undefined
+        ? {
+            kind: "inferencePool",
+            name: inferencePool,
+            policyGroup: policyGroup === "none" ? null : policyGroup,
+          }
+        : service !== undefined
+          ? { kind: "service", name: service, ports }
+          : { kind: "selector", matchLabels: selector!, ports: numbers },
+  };
 }
 
 /** The control listener may only be on this machine: its token would go over the network in clear text. */

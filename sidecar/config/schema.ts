@@ -2,6 +2,8 @@
 import { z } from "zod";
 import { POOL_NAME_BYTES_MAX, POOLS_MAX } from "../../assembly/wire/limits.ts";
 import { makeEndpoint } from "../discovery/endpoint.ts";
+import { TARGET_PORTS_MAX } from "../discovery/kubernetes/limits.ts";
+import { POLICY_GROUPS } from "../discovery/kubernetes/policy-objects.ts";
 import { METRICS_PAGE_BYTES_MAX } from "../limits.ts";
 import { LOG_LEVELS } from "../log.ts";
 import { parseMetricSpec } from "../scrape/engines.ts";
@@ -58,19 +60,57 @@ const dnsFields = {
   labels,
 };
 
+const objectName = text.max(253, atMost(253)).regex(/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/, {
+  message: "expected a Kubernetes name: lower-case letters, digits, - and .",
+});
+const labelText = z
+  .string()
+  .max(317, atMost(317))
+  .regex(/^[-\w./]*$/, "expected a label's key or value");
+const targetPorts = <T extends z.ZodType>(entry: T): z.ZodArray<T> =>
+  z.array(entry).max(TARGET_PORTS_MAX, atMost(TARGET_PORTS_MAX));
+
+const kubernetes = z
+  .strictObject({
+    namespace: objectName.optional(),
+    inferencePool: objectName.optional(),
+    service: objectName.optional(),
+    selector: z.record(labelText.min(1), labelText).optional(),
+    ports: targetPorts(z.union([portNumber, objectName])).default([]),
+    kubeconfig: text.optional(),
+    context: text.optional(),
+    policyGroup: z.enum([...POLICY_GROUPS, "none"]).default("llm-d.ai"),
+  })
+  .superRefine(({ inferencePool, service, selector, ports }, context) => {
+    const issue = (message: string): void => context.addIssue({ code: "custom", message });
+    const given = [inferencePool, service, selector].filter((one) => one !== undefined).length;
+    if (given !== 1) issue(`expected exactly one of inferencePool, service, selector; it has ${given}`);
+    if (inferencePool !== undefined && ports.length > 0) {
+      issue("expected no ports: an InferencePool has its own");
+    }
+    if (selector !== undefined) {
+      if (Object.keys(selector).length === 0) issue("expected a label in selector");
+      if (ports.length === 0 || ports.some((one) => typeof one === "string")) {
+        issue("expected port numbers in ports: a selector has none of its own");
+      }
+    }
+    if (new Set(ports).size !== ports.length) issue("expected each of ports once");
+  });
+
 const discovery = z
   .strictObject({
     static: z.strictObject({ endpoints: z.array(staticEndpoint) }).optional(),
     file: z.strictObject({ path: text, watch: z.boolean().default(true) }).optional(),
     dns: z.strictObject({ host: text, port, ...dnsFields }).optional(),
     srv: z.strictObject({ name: text, ...dnsFields }).optional(),
+    kubernetes: kubernetes.optional(),
   })
   .superRefine((value, context) => {
     const kinds = Object.values(value).filter((source) => source !== undefined).length;
     if (kinds !== 1) {
       context.addIssue({
         code: "custom",
-        message: `expected exactly one of static, file, dns, srv; it has ${kinds}`,
+        message: `expected exactly one of static, file, dns, srv, kubernetes; it has ${kinds}`,
       });
     }
   });

@@ -1,6 +1,7 @@
 // The sidecar's settings after checking: what every other part is given.
 import type { DnsSettings } from "../discovery/dns.ts";
 import type { EndpointInput } from "../discovery/endpoint.ts";
+import type { KubernetesSettings } from "../discovery/kubernetes/discovery.ts";
 import type { EngineSpec } from "../scrape/engines.ts";
 import type { GpuMapping } from "../scrape/gpu-join.ts";
 
@@ -52,7 +53,8 @@ export interface DcgmSettings extends FetchSettings {
 export type DiscoverySettings =
   | { readonly kind: "static"; readonly endpoints: readonly EndpointInput[] }
   | { readonly kind: "file"; readonly path: string; readonly watch: boolean }
-  | DnsSettings;
+  | DnsSettings
+  | KubernetesSettings;
 
 /** Which engines a pool's pages may be of. */
 export interface EngineSettings {

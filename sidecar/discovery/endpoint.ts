@@ -3,6 +3,7 @@ import { isIPv4, isIPv6, SocketAddress } from "node:net";
 import { ROLE_DECODE, ROLE_ENCODE, ROLE_PREFILL } from "../../assembly/wire/snapshot.ts";
 import { ADDRESS_BYTES_MAX, LABELS_MAX } from "../../assembly/wire/limits.ts";
 import { ENDPOINT_NAME_BYTES_MAX, LABEL_BYTES_MAX } from "../limits.ts";
+import type { PoolPolicy } from "../policy.ts";
 
 /** Label whose value is the endpoint's role (llm-d). */
 export const ROLE_LABEL = "llm-d.ai/role";
@@ -141,12 +142,19 @@ export interface Discovery {
   readonly kind: string;
   start(sink: DiscoverySink): void;
   stop(): void;
+  /** Counts by name, for metrics, where a source has any. */
+  figures?(): ReadonlyMap<string, number>;
 }
 
 /** Takes what a source finds. */
 export interface DiscoverySink {
   apply(endpoints: readonly Endpoint[], dropped: DiscoveryDrops): void;
   failed(error: Error): void;
+  /**
+   * The pool's policy, from sources that know it, whenever it changed.
+   * @param error why it may be out of date; null = it is not. Endpoints do not depend on it.
+   */
+  policy?(policy: PoolPolicy, error: Error | null): void;
 }
 
 /** What a source left out of its list. */

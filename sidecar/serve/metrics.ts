@@ -103,6 +103,31 @@ function addPoolMetrics(add: Add, { pools }: MetricsSource): void {
     ["pool"],
     perPool((pool) => pool.discoveryFailures),
   );
+  add(
+    "gauge",
+    "epp_sidecar_policy_objects",
+    "Objectives and model rewrite rules in force.",
+    ["pool", "kind"],
+    () =>
+      pools.flatMap(({ name, policy }) =>
+        policy === null
+          ? []
+          : [
+              [{ pool: name, kind: "objectives" }, policy.objectives.length] as const,
+              [{ pool: name, kind: "rewrites" }, policy.rewrites.length] as const,
+            ],
+      ),
+  );
+  add(
+    "gauge",
+    "epp_sidecar_discovery_figure",
+    "What the source of the endpoints counts, by name.",
+    ["pool", "figure"],
+    () =>
+      pools.flatMap((pool) =>
+        [...pool.discoveryFigures].map(([figure, value]) => [{ pool: pool.name, figure }, value] as const),
+      ),
+  );
   add("gauge", "epp_sidecar_dropped", "Things left out because of a limit, now.", ["pool", "what"], () =>
     pools.flatMap((pool) => dropRows(pool)),
   );

@@ -37,6 +37,7 @@ function pushFault(pusher: Pusher, nowMs: number): string {
 function poolFaults(pool: Pool): string[] {
   const faults: string[] = [];
   if (pool.discoveryError !== null) faults.push(`pool ${pool.name}: ${pool.discoveryError.message}`);
+  if (pool.policyError !== null) faults.push(`pool ${pool.name}: policy: ${pool.policyError.message}`);
   if (pool.drops.surplusEndpoints > 0) {
     faults.push(
       `pool ${pool.name}: ${pool.drops.surplusEndpoints} endpoints are beyond the limit and left out`,

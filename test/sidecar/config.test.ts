@@ -144,7 +144,7 @@ pools:
     ],
     [
       "{control: {socket: /s}, pools: [{name: p, discovery: {file: {path: a}, static: {endpoints: []}}}]}",
-      "expected exactly one of static, file, dns, srv; it has 2",
+      "expected exactly one of static, file, dns, srv, kubernetes; it has 2",
     ],
     [
       "{control: {socket: /s}, pools: [{name: p, discovery: {static: {endpoints: [host:80]}}}]}",
