@@ -2,6 +2,7 @@
 import { stat } from "node:fs/promises";
 import { Client } from "undici";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
+import { examine } from "../../cli/commands/doctor.ts";
 import { ENVOY_NEWEST, ENVOY_OLDEST } from "../../scripts/find-envoy.mjs";
 import { Sidecar } from "../../sidecar/app.ts";
 import { loadSettings } from "../../sidecar/config/load.ts";
@@ -42,6 +43,12 @@ async function start(
   const gateway = await startShape(kind, version, resources, rest);
   onTestFinished(() => gateway.stop());
   return gateway;
+}
+
+/** Codes of what `epp-wasm doctor` finds. */
+async function findings({ envoy: { adminUrl, controlSocket } }: ShapedGateway): Promise<string[]> {
+  const examination = await examine({ admin: adminUrl, control: `unix:${controlSocket}`, token: "" });
+  return examination.findings.map(({ code }) => code);
 }
 
 describe.each(MATRIX)("the manifests of %s on Envoy %s", (kind, version) => {
@@ -86,6 +93,10 @@ describe.each(MATRIX)("the manifests of %s on Envoy %s", (kind, version) => {
     expect(routes.filter(([, timeout]) => timeout !== "0s")).toEqual([]);
   });
 
+  it("give doctor nothing to complain of", async () => {
+    expect(await findings(gateway)).toEqual([]);
+  });
+
   it("try the next replica when the picked one is gone", async () => {
     const prompt = text("doomed", 4_000);
     const name = gateway.servedBy((await ask(gateway, prompt)).headers);
@@ -119,6 +130,9 @@ describe.each([ENVOY_OLDEST, ENVOY_NEWEST])("Envoy Gateway's traps on Envoy %s",
       async () => (await gateway.metric("epp_decisions_total", { kind: "none" })) === 1,
     );
     expect((await gateway.status<Status>()).counters["requests"]).toBe(0);
+    expect(await findings(gateway)).toEqual(
+      expect.arrayContaining(["vm-id", "stop-iteration", "failure-policy"]),
+    );
   });
 
   it("no patch for stop-iteration: the watchdog lets the request go, and says so", async () => {
@@ -132,11 +146,13 @@ describe.each([ENVOY_OLDEST, ENVOY_NEWEST])("Envoy Gateway's traps on Envoy %s",
     const gateway = await start("envoy-gateway", version, { change });
     expect((await ask(gateway, text("held"))).status).toBe(200);
     await until("a resumed stream", async () => (await gateway.metric("epp_watchdog_resumes_total")) === 1);
+    expect(await findings(gateway)).toContain("stop-iteration");
   });
 
   it("no ClientTrafficPolicy: a body beyond 32 KiB is 413", async () => {
     const gateway = await start("envoy-gateway", version, { without: "ClientTrafficPolicy" });
     expect((await ask(gateway, text("long", LONG_BYTES))).status).toBe(413);
+    expect(await findings(gateway)).toContain("buffer-limit");
   });
 });
 
@@ -144,6 +160,7 @@ describe("Istio's traps", () => {
   it("no buffer-limit.yaml: a body beyond 32 KiB is 413", async () => {
     const gateway = await start("istio", ENVOY_NEWEST, { without: "epp-buffer-limit" });
     expect((await ask(gateway, text("long", LONG_BYTES))).status).toBe(413);
+    expect(await findings(gateway)).toContain("buffer-limit");
   });
 });
 

@@ -13,8 +13,9 @@ import {
 
 interface ConfigPatch {
   readonly applyTo: string;
-  readonly match: {
+  readonly match?: {
     readonly context: string;
+    readonly routeConfiguration?: { readonly portNumber: number };
     readonly listener?: { readonly portNumber?: number; readonly filterChain?: object };
     readonly cluster?: { readonly service: string; readonly portNumber: number };
   };
@@ -72,6 +73,7 @@ export function istioShape(resources: readonly Resource[], endpoints: readonly s
   const shape: Shape = {
     front,
     listeners: [],
+    bootstrap: {},
     clusters: [
       {
         name: cluster,
@@ -100,11 +102,12 @@ function applyPatch(shape: Shape, { applyTo, match, patch }: ConfigPatch, names:
   const fail = (reason: string): never => {
     throw new FilterNotAppliedError(names.name, reason);
   };
-  if (match.context !== "GATEWAY") fail(`context ${match.context}`);
-  if (match.listener?.portNumber !== undefined && match.listener.portNumber !== names.port)
-    fail(`no listener on port ${match.listener.portNumber}`);
-  const manager = at<Json>(shape.front, "filter_chains.0.filters.0.typed_config")!;
   const place = `${applyTo} ${patch.operation}`;
+  if (place === "BOOTSTRAP MERGE") return merge(shape.bootstrap!, patch.value);
+  if (match?.context !== "GATEWAY") return fail(`context ${match?.context}`);
+  const port = match.listener?.portNumber ?? match.routeConfiguration?.portNumber ?? names.port;
+  if (port !== names.port) fail(`nothing on port ${port}`);
+  const manager = at<Json>(shape.front, "filter_chains.0.filters.0.typed_config")!;
   if (place === "LISTENER ADD") shape.listeners.push(patch.value);
   else if (place === "LISTENER MERGE") merge(shape.front, patch.value);
   else if (place === "NETWORK_FILTER MERGE") {
@@ -120,6 +123,8 @@ function applyPatch(shape: Shape, { applyTo, match, patch }: ConfigPatch, names:
     const { service, portNumber } = match.cluster!;
     if (service !== names.service || portNumber !== names.servicePort) fail(`no cluster of ${service}`);
     merge(shape.clusters[0]!, patch.value);
+  } else if (place === "HTTP_ROUTE MERGE") {
+    merge(at<Json>(manager, "route_config.virtual_hosts.0.routes.0")!, patch.value);
   } else fail(`no place ${place}`);
 }
 
