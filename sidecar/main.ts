@@ -31,9 +31,10 @@ function parseCommandLine(argv: readonly string[]): Options {
     )
     .option(
       "--pool <name>",
-      'name of the pool made by --endpoints or an EndpointPickerConfig (default: "default")',
+      'name of the pool made by --endpoints, --inference-pool or an EndpointPickerConfig (default: "default")',
     )
     .option("--endpoints <list>", "ip:port,ip:port: a pool of fixed endpoints")
+    .option("--inference-pool <[namespace/]name>", "a pool of the pods of this Kubernetes InferencePool")
     .option(
       "--control <where>",
       "control listener: unix:/path or http://127.0.0.1:port (token: EPP_CONTROL_TOKEN)",

@@ -23,6 +23,7 @@ export interface Flags {
   readonly pickerConfig?: string | undefined;
   readonly pool?: string | undefined;
   readonly endpoints?: string | undefined;
+  readonly inferencePool?: string | undefined;
   readonly control?: string | undefined;
   readonly listen?: string | undefined;
   readonly logLevel?: string | undefined;
@@ -49,7 +50,7 @@ export function loadSettings(flags: Flags, environment: NodeJS.ProcessEnv): Sett
   );
   const pickerPath = firstIsPicker ? flags.config : flags.pickerConfig;
   const poolName = flags.pool ?? DEFAULT_POOL;
-  const listed = flags.endpoints === undefined ? null : flagEndpoints(flags.endpoints);
+  const flagged = flagDiscovery(flags);
   const pools = own.config.pools.map((pool, index) => poolSettings(pool, `pools[${index}]`, own.source));
   const notes: string[] = [];
   if (pickerPath !== undefined) {
@@ -57,12 +58,12 @@ export function loadSettings(flags: Flags, environment: NodeJS.ProcessEnv): Sett
       firstIsPicker ? first : readYaml(pickerPath),
       pickerPath,
       poolName,
-      listed,
+      flagged,
     );
     pools.push(reading.pool);
     notes.push(...reading.notes);
-  } else if (listed !== null) {
-    pools.push(poolSettings(defaultPool(poolName), "--endpoints", COMMAND_LINE, listed));
+  } else if (flagged !== null) {
+    pools.push(poolSettings(defaultPool(poolName), "--pool", COMMAND_LINE, flagged));
   }
   checkPools(pools);
   return {
@@ -117,6 +118,28 @@ function readYaml(path: string): unknown {
   }
 }
 
+/** The source that the command line names; null = none. */
+function flagDiscovery({ endpoints, inferencePool }: Flags): DiscoverySettings | null {
+  if (endpoints !== undefined && inferencePool !== undefined) {
+    throw new ConfigError(COMMAND_LINE, ["--endpoints and --inference-pool: expected one of them"]);
+  }
+  if (inferencePool !== undefined) return flagInferencePool(inferencePool);
+  return endpoints === undefined ? null : flagEndpoints(endpoints);
+}
+
+/** "name" or "namespace/name". */
+function flagInferencePool(flag: string): DiscoverySettings {
+  const [name, namespace, ...more] = flag.split("/").reverse();
+  const kubernetes = { inferencePool: name, ...(namespace === undefined ? {} : { namespace }) };
+  const document = { pools: [{ name: DEFAULT_POOL, discovery: { kubernetes } }] };
+  const checked = sidecarConfig.safeParse(document);
+  if (!checked.success || more.length > 0) {
+    const quoted = JSON.stringify(flag);
+    throw new ConfigError(COMMAND_LINE, [`--inference-pool: ${quoted}: expected [namespace/]name`]);
+  }
+  return discoverySettings(checked.data.pools[0]!.discovery);
+}
+
 function flagEndpoints(list: string): DiscoverySettings {
   const entries = list.split(",").map((entry) => entry.trim());
   const document = { pools: [{ name: DEFAULT_POOL, discovery: { static: { endpoints: entries } } }] };
@@ -145,7 +168,9 @@ function defaultPool(name: string): PoolConfig {
 
 function checkPools(pools: readonly PoolSettings[]): void {
   if (pools.length === 0) {
-    throw new ConfigError(COMMAND_LINE, ["expected a pool: --config, --picker-config or --endpoints"]);
+    throw new ConfigError(COMMAND_LINE, [
+      "expected a pool: --config, --picker-config, --endpoints or --inference-pool",
+    ]);
   }
   const names = pools.map(({ name }) => name);
   const repeated = names.find((name, index) => names.indexOf(name) !== index);

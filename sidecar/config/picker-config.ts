@@ -157,7 +157,9 @@ class PickerReader {
   private discovery(): DiscoverySettings | null {
     const entry = this.document.dataLayer?.discovery;
     if (entry === undefined) {
-      this.faults.push("dataLayer.discovery: is missing: expected a plugin of type file-discovery");
+      this.faults.push(
+        "dataLayer.discovery: is missing: expected a plugin of type file-discovery, or --inference-pool",
+      );
       return null;
     }
     const field =

@@ -68,3 +68,38 @@ describe("a Kubernetes source", () => {
     expect(() => load(yaml)).toThrow(message);
   });
 });
+
+describe("--inference-pool", () => {
+  const withFlags = (flags: object): ReturnType<typeof loadSettings> =>
+    loadSettings({ control: "/s", ...flags }, {});
+
+  it("makes a pool, in a namespace or the credentials' own", () => {
+    const [pool] = withFlags({ inferencePool: "models/qwen", pool: "chat" }).pools;
+    expect(pool).toMatchObject({
+      name: "chat",
+      discovery: { namespace: "models", members: { kind: "inferencePool", name: "qwen" } },
+    });
+    expect(withFlags({ inferencePool: "qwen" }).pools[0]).toMatchObject({
+      name: "default",
+      discovery: { namespace: null, members: { name: "qwen" } },
+    });
+  });
+
+  it("gives an EndpointPickerConfig without discovery its endpoints, as in llm-d", () => {
+    const path = join(temporaryFolder(), "picker.yaml");
+    writeFileSync(path, "{apiVersion: llm-d.ai/v1alpha1, kind: EndpointPickerConfig}");
+    expect(() => withFlags({ config: path })).toThrow("file-discovery, or --inference-pool");
+    const [pool] = withFlags({ config: path, inferencePool: "models/qwen" }).pools;
+    expect(pool!.discovery).toMatchObject({ kind: "kubernetes", namespace: "models" });
+  });
+
+  it.each(["", "a/b/c", "A", "/qwen", "models/"])("may not be %j", (flag) => {
+    const message = `--inference-pool: ${JSON.stringify(flag)}: expected [namespace/]name`;
+    expect(() => withFlags({ inferencePool: flag })).toThrow(message);
+  });
+
+  it("and --endpoints exclude each other", () => {
+    const flags = { inferencePool: "qwen", endpoints: "10.0.0.1:8000" };
+    expect(() => withFlags(flags)).toThrow("--endpoints and --inference-pool: expected one of them");
+  });
+});
