@@ -3,6 +3,7 @@
 import { Command } from "commander";
 import { addConvert } from "./commands/convert.ts";
 import { addDoctor } from "./commands/doctor.ts";
+import { addInit } from "./commands/init.ts";
 import { addValidate } from "./commands/validate.ts";
 
 /** Exit code where nothing could be judged: the command line, a file or the network is at fault. */
@@ -12,6 +13,7 @@ const program = new Command("epp-wasm")
   .description("Attaches the LLM endpoint picker to a gateway, checks configurations, finds what is wrong.")
   .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : EXIT_UNUSABLE));
 
+addInit(program);
 addValidate(program);
 addConvert(program);
 addDoctor(program);

@@ -105,7 +105,8 @@ describe("an EndpointPickerConfig", () => {
     const { notes } = await judge(picker({ type: "token-producer" }, { type: "metrics-data-source" }));
     expect(notes).toEqual([
       expect.stringMatching(/^plugins\[0\] token-producer: no effect in the filter, /),
-      expect.stringMatching(/^plugins\[1\] metrics-data-source: no effect in the filter, the sidecar's/),
+      "plugins[1] metrics-data-source: no effect in the filter, the sidecar's",
+      "no scheduling plugin is configured: the default profile is used",
     ]);
   });
 
