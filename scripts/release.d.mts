@@ -6,4 +6,8 @@ export interface Release {
   readonly files: readonly { readonly name: string; readonly sha256: string }[];
   readonly images: Readonly<Record<Variant, Image>>;
 }
+export declare class ForeignFolderError extends Error {
+  readonly code: "ERR_FOREIGN_FOLDER";
+  constructor(folder: string);
+}
 export declare function makeRelease(out: string): Promise<Release>;

@@ -22,17 +22,28 @@ const USAGE = `usage: npm run release -- [options]
   --variant VARIANT   which image to push: compat (default) or oci
 `;
 
+const SUMS = "SHA256SUMS";
+
+/** A folder that may not be replaced, because it holds something else than a release. */
+export class ForeignFolderError extends Error {
+  code = "ERR_FOREIGN_FOLDER";
+  constructor(folder) {
+    super(`${folder} is not empty and has no ${SUMS}: it is no release, so it is not replaced`);
+    this.name = "ForeignFolderError";
+  }
+}
+
 /**
  * Writes a release of what stands in build/.
- * @param out the folder; what stood there is gone
+ * @param out a folder that is new, empty or an earlier release, which is replaced
  * @returns {version, files, images}: paths in `out` with their sha256, and the image of each variant
+ * @throws ForeignFolderError, and what the parts throw
  */
 export async function makeRelease(out) {
   const manifest = JSON.parse(await readFile(join(ROOT, "package.json"), "utf8"));
   const { name, version } = manifest;
   const wasm = await readFile(join(ROOT, "build", "epp.wasm"));
-  await rm(out, { recursive: true, force: true });
-  await mkdir(out, { recursive: true });
+  await clear(out);
   const products = ["build/epp.wasm", ...programsOf(manifest)];
   for (const path of products) await copyFile(join(ROOT, path), join(out, basename(path)));
   const images = {};
@@ -54,8 +65,17 @@ export async function makeRelease(out) {
   );
   await writeFile(join(out, `${name}-${version}.cdx.json`), `${JSON.stringify(bom, null, 2)}\n`);
   const files = await hashes(out, await filesOf(out));
-  await writeFile(join(out, "SHA256SUMS"), files.map((file) => `${file.sha256}  ${file.name}\n`).join(""));
+  await writeFile(join(out, SUMS), files.map((file) => `${file.sha256}  ${file.name}\n`).join(""));
   return { version, files, images };
+}
+
+/** Empties the folder, and marks it as ours from the start, so that an interrupted release can be made again. */
+async function clear(folder) {
+  const found = await readdir(folder).catch(() => []);
+  if (found.length > 0 && !found.includes(SUMS)) throw new ForeignFolderError(folder);
+  await rm(folder, { recursive: true, force: true });
+  await mkdir(folder, { recursive: true });
+  await writeFile(join(folder, SUMS), "");
 }
 
 async function filesOf(folder) {
@@ -63,7 +83,8 @@ async function filesOf(folder) {
   const paths = entries
     .filter((entry) => entry.isFile())
     .map((entry) => join(entry.parentPath ?? entry.path, entry.name));
-  return paths.map((path) => relative(folder, path).split(sep).join("/")).sort();
+  const names = paths.map((path) => relative(folder, path).split(sep).join("/"));
+  return names.filter((name) => name !== SUMS).sort();
 }
 
 function hashes(folder, names) {

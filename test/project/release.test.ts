@@ -1,14 +1,14 @@
 // A release: the module rebuilt bit for bit, the npm package's contents, and a sha256 for every file handed out.
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { gunzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { buildBundles, buildWasm } from "../../scripts/build.mjs";
-import { makeRelease, type Release } from "../../scripts/release.mjs";
+import { ForeignFolderError, makeRelease, type Release } from "../../scripts/release.mjs";
 import { packPackage, publishedManifest, stagePackage } from "../../scripts/release/npm-package.mjs";
 import { rebuildWasm } from "../../scripts/release/rebuild.mjs";
 import { readText, repositoryFiles, ROOT } from "./files.ts";
@@ -72,6 +72,23 @@ describe("the npm package", () => {
       const { stdout } = await run(process.execPath, [join(folder, "npm", path), "--help"]);
       expect(stdout).toMatch(/usage/i);
     }
+    const config = join(folder, "config.yaml");
+    await writeFile(
+      config,
+      "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\nplugins: [{ type: queue-scorer }]\n",
+    );
+    // The filter itself judges, so the package's own module is found and runs.
+    const tool = join(folder, "npm", manifest.bin["epp-wasm"]!);
+    const { stdout } = await run(process.execPath, [tool, "validate", config], { cwd: folder });
+    expect(stdout).toContain("valid");
+    await writeFile(
+      config,
+      "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\nplugins: [{ type: none-such }]\n",
+    );
+    await expect(run(process.execPath, [tool, "validate", config], { cwd: folder })).rejects.toMatchObject({
+      stdout: expect.stringContaining("none-such"),
+    });
+    await rm(config);
   });
 
   it("asks for no dependency and runs no script at the user's", () => {
@@ -125,6 +142,16 @@ describe("a release", () => {
     expect(archive.includes(wasm)).toBe(true);
     const bom = await readFile(join(out, `${manifest.name}-${manifest.version}.cdx.json`), "utf8");
     expect(bom).toContain(sha256(wasm));
+  });
+
+  it("replaces an earlier release, and no folder that is something else", async () => {
+    const other = join(folder, "other");
+    await mkdir(other);
+    await writeFile(join(other, "precious"), "kept");
+    await expect(makeRelease(other)).rejects.toThrow(ForeignFolderError);
+    expect(await readFile(join(other, "precious"), "utf8")).toBe("kept");
+    await writeFile(join(out, "left-over"), "");
+    expect((await makeRelease(out)).files).toEqual(release.files);
   });
 
   it("is the same every time", async () => {
