@@ -1,5 +1,6 @@
 // `npm test`: sets up, builds, checks, runs every test there is, and ends with `N passed, N failed`.
-//   node scripts/test.mjs [--only NAME[,NAME…]]     names: lint types aspect unit host sidecar cli sim project envoy
+//   node scripts/test.mjs [--only NAME[,NAME…]]
+//   names: lint types aspect unit host sidecar cli gateways sim project envoy
 import { existsSync } from "node:fs";
 import { mkdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
@@ -9,7 +10,7 @@ import { run, step } from "./process.mjs";
 import { setupBuild, setupPackages, setupTestEnvoys } from "./setup.mjs";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
-export const VITEST_PROJECTS = ["unit", "host", "sidecar", "cli", "sim", "project", "envoy"];
+export const VITEST_PROJECTS = ["unit", "host", "sidecar", "cli", "gateways", "sim", "project", "envoy"];
 /** Those that run real Envoys of both versions. */
 const NEED_ENVOY = ["host", "project", "envoy"];
 const OUTPUT_LINES_MAX = 300;
