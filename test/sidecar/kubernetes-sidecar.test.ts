@@ -13,6 +13,9 @@ import { inferencePool, kubeconfig, pod } from "./kubernetes-harness.ts";
 import * as pages from "./pages.ts";
 import { eventually, FakeControl, FakeModelServer, temporaryFolder } from "./servers.ts";
 
+/** As patient as `eventually`. */
+const PATIENT = { timeout: 15_000 };
+
 let folder = "";
 let program = "";
 let metafile: Metafile;
@@ -97,6 +100,7 @@ describe("a sidecar that watches an InferencePool", () => {
     const api = await new FakeApi().start();
     api.put("inferencepools", inferencePool([server.port]));
     api.put("pods", pod(1, { ip: "127.0.0.1", labels: { "llm-d.ai/model": "qwen" } }));
+    api.unknownKinds.add("inferencemodelrewrites");
     const { control, get, end } = await start(api);
     const flags = (): number | undefined => control.row(server.address, "qwen")?.flags;
     const readyFlags = await eventually("it is ready", () => {
@@ -115,11 +119,12 @@ describe("a sidecar that watches an InferencePool", () => {
       spec: { poolRef: { name: "qwen" }, priority: 5 },
     });
     await expect
-      .poll(() => get("/metrics"))
+      .poll(() => get("/metrics"), PATIENT)
       .toContain('epp_sidecar_policy_objects{pool="qwen",kind="objectives"} 1');
     expect(await get("/metrics")).toContain(
       'epp_sidecar_discovery_figure{pool="qwen",figure="pods_lists"} 1',
     );
+    expect(await get("/readyz")).toContain("policy: Kubernetes does not know inferencemodelrewrites");
     api.remove("pods", "vllm-0001");
     await eventually("it is gone", () => control.last("qwen")?.endpoints.length === 0);
     expect(await end()).toBe(0);
@@ -139,7 +144,7 @@ describe("a sidecar that watches an InferencePool", () => {
     expect(await get("/metrics")).toContain('epp_sidecar_dropped{pool="qwen",what="endpoints"} 2744');
     expect(await get("/readyz")).toContain("2744 endpoints are beyond the limit and left out");
     api.put("pods", pod(4_000, { ip: "127.0.0.9" }));
-    await expect.poll(() => get("/metrics")).toContain('what="endpoints"} 2745');
+    await expect.poll(() => get("/metrics"), PATIENT).toContain('what="endpoints"} 2745');
     expect(addresses()).toEqual(before);
     expect(await end()).toBe(0);
   });
