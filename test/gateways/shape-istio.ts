@@ -103,8 +103,11 @@ function applyPatch(shape: Shape, { applyTo, match, patch }: ConfigPatch, names:
     throw new FilterNotAppliedError(names.name, reason);
   };
   const place = `${applyTo} ${patch.operation}`;
-  if (place === "BOOTSTRAP MERGE") return merge(shape.bootstrap!, patch.value);
-  if (match?.context !== "GATEWAY") return fail(`context ${match?.context}`);
+  if (place === "BOOTSTRAP MERGE") {
+    merge(shape.bootstrap!, patch.value);
+    return;
+  }
+  if (match?.context !== "GATEWAY") throw fail(`context ${match?.context}`);
   const port = match.listener?.portNumber ?? match.routeConfiguration?.portNumber ?? names.port;
   if (port !== names.port) fail(`nothing on port ${port}`);
   const manager = at<Json>(shape.front, "filter_chains.0.filters.0.typed_config")!;

@@ -18,7 +18,7 @@ export interface World {
 
 /** First folders and files of paths that are ours; other things in backticks are not taken for paths. */
 const OUR_PATH =
-  /^(?:assembly|sidecar|host-sim|cli|scripts|packaging|envoy|test|docs|build|\.ci)\/[\w./-]*[\w/]$|^(?:README|LICENSE|package|asconfig|biome|vitest\.config)(?:\.\w+)?$/;
+  /^(?:assembly|sidecar|host-sim|cli|scripts|packaging|envoy|charts|test|docs|build|\.ci)\/[\w./-]*[\w/]$|^(?:README|LICENSE|package|asconfig|biome|vitest\.config)(?:\.\w+)?$/;
 /** A metric in backticks, perhaps with labels, perhaps a histogram's series. */
 const OUR_METRIC = /`(epp_[a-z_]+?)(?:_bucket|_sum|_count)?(?:\{[^}]*\})?`/g;
 const OUR_VARIABLE = /\b(?:EPP|ENVOY)_[A-Z0-9_]+\b/g;
