@@ -1,5 +1,5 @@
 // `epp-wasm validate`: good documents pass, bad ones are named with path, value and expectation.
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
@@ -124,6 +124,32 @@ describe("an EndpointPickerConfig", () => {
   it("longer than the filter takes is refused", async () => {
     const { errors } = await judge(picker({ type: "queue-scorer", name: "n".repeat(70_000) }));
     expect(errors.join()).toContain("longer than 65536 bytes");
+  });
+});
+
+describe("llm-d's own sample documents", () => {
+  interface Sample {
+    readonly name: string;
+    readonly document?: object | null;
+    readonly accepted: boolean;
+  }
+  const path = new URL("../fixtures/oracles/config.json", import.meta.url);
+  const { cases } = JSON.parse(readFileSync(path, "utf8")) as { cases: Sample[] };
+  const samples = cases.filter(({ document }) => document !== undefined && document !== null);
+  /** Types that only upstream's own tests register, and what is not supported here. */
+  const MISSING = /"test-[a-z-]+" — unknown plugin type|known in llm-d and not supported|flow control/;
+
+  it.each(samples.map((sample) => [sample.name, sample] as const))(
+    "%s",
+    async (_, { document, accepted }) => {
+      const { errors } = (await validateDocument({ ...HEAD, ...document }, "test", check))[0]!;
+      if (!accepted) expect(errors).not.toEqual([]);
+      else expect(errors.filter((error) => !MISSING.test(error) && !error.includes("pluginRef"))).toEqual([]);
+    },
+  );
+
+  it("are enough to tell", () => {
+    expect(samples.length).toBeGreaterThan(10);
   });
 });
 
