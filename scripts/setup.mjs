@@ -87,9 +87,19 @@ export async function packagesInstalled(root) {
   });
 }
 
+/**
+ * The npm that runs us, where there is one: a dependency brings an old npm of its own, and `npm run` puts
+ * node_modules/.bin before everything else on PATH.
+ */
+function npmCommand() {
+  const path = process.env.npm_execpath;
+  return path?.endsWith(".js") ? [process.execPath, path] : ["npm"];
+}
+
 async function installPackages() {
   // No package of ours needs its install script, and one (glob-promise) would fetch further packages.
-  const { code, output } = await run("npm", ["ci", ...NPM_OPTIONS], { cwd: ROOT });
+  const [npm, ...npmArgs] = npmCommand();
+  const { code, output } = await run(npm, [...npmArgs, "ci", ...NPM_OPTIONS], { cwd: ROOT });
   if (code === 127) throw new SetupError("npm is not on PATH; it comes with Node");
   if (code !== 0)
     throw new SetupError(`npm ci failed; is the npm registry reachable?\n${output.trim().slice(-2_000)}`);

@@ -111,7 +111,8 @@ const ENDINGS: readonly [string, (gateway: Gateway, protocol: Protocol) => Promi
     async (gateway, protocol) => {
       for (const replica of gateway.replicas) {
         replica.behave(({ response }) => {
-          response.writeHead(401, { connection: "close" }).end("who are you?");
+          // It stays open: closing with the request unread would reset the connection, and the answer with it.
+          response.writeHead(401).end("who are you?");
         });
       }
       const exchange = open(gateway.url, { protocol, path: CHAT_PATH });
