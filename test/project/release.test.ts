@@ -57,7 +57,7 @@ describe("the npm package", () => {
     const stage = join(folder, "npm");
     await stagePackage(ROOT, stage);
     const { files, bundled, filename } = await packPackage(stage);
-    const handed = repositoryFiles().filter((path) => /^(docs|envoy)\//.test(path));
+    const handed = repositoryFiles().filter((path) => /^(charts|docs|envoy)\//.test(path));
     const programs = Object.values(manifest.bin);
     expect(files).toEqual(
       [...new Set([...programs, ...handed, "build/epp.wasm", "LICENSE", "README.md", "package.json"])].sort(),
