@@ -2,7 +2,6 @@
 
 export const STATUS_OK: u32 = 0;
 export const STATUS_NOT_FOUND: u32 = 1;
-export const STATUS_CAS_MISMATCH: u32 = 8;
 
 /** Go on with the next filter. */
 export const ACTION_CONTINUE: u32 = 0;
@@ -25,7 +24,6 @@ export const METRIC_COUNTER: i32 = 0;
 export const METRIC_GAUGE: i32 = 1;
 export const METRIC_HISTOGRAM: i32 = 2;
 
-export const LOG_DEBUG: u32 = 1;
 export const LOG_INFO: u32 = 2;
 export const LOG_WARN: u32 = 3;
 export const LOG_ERROR: u32 = 4;

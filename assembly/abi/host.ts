@@ -1,6 +1,5 @@
 // Typed host calls. Values that the host returns lie in the inbox and are good until the callback ends.
 import {
-  proxy_call_foreign_function,
   proxy_continue_stream,
   proxy_define_metric,
   proxy_get_buffer_bytes,
@@ -52,10 +51,6 @@ export function log(level: u32, ptr: usize, bytes: u32): void {
   proxy_log(level, ptr, bytes);
 }
 
-export function logText(level: u32, text: usize): void {
-  proxy_log(level, text, textBytes(text));
-}
-
 /** Wall clock in nanoseconds; the same for all workers. */
 export function nowNs(): u64 {
   proxy_get_current_time_nanoseconds(out + OUT_U64);
@@ -72,12 +67,6 @@ export function property(path: usize): u32 {
 export function propertyU64(path: usize, otherwise: u64): u64 {
   if (property(path) != STATUS_OK || valueBytes() != 8) return otherwise;
   return load<u64>(valuePtr());
-}
-
-/** A property by a path put together at run time. */
-export function propertyAt(path: usize, bytes: u32): u32 {
-  clearOut();
-  return proxy_get_property(path, bytes, out, out + OUT_BYTES);
 }
 
 /** Filter state `wasm.<name>`, readable in access logs as %FILTER_STATE(wasm.<name>:PLAIN)%. */
@@ -167,10 +156,4 @@ export function continueStream(stream: u32): u32 {
 
 export function setTickMs(ms: u32): void {
   proxy_set_tick_period_milliseconds(ms);
-}
-
-/** Calls a host function by name, e.g. set_envoy_filter_state. */
-export function callForeign(name: usize, args: usize, argBytes: u32): u32 {
-  clearOut();
-  return proxy_call_foreign_function(name, textBytes(name), args, argBytes, out, out + OUT_BYTES);
 }

@@ -40,7 +40,6 @@ import { H_DESTINATION, H_MAX_RETRIES, H_RETRY_ON, S_DECISION, V_RETRIES, V_RETR
 import {
   F_EARLY,
   F_HAS_PROMPT,
-  S_DECIDED,
   S_DESTINATIONS,
   S_GENERATIONS,
   S_POOL,
@@ -86,7 +85,6 @@ export function decide(stream: usize, config: u32, blind: bool): u32 {
   sync(now);
   const outcome = pick(stream, pool, config, now, startNs);
   if (outcome != DECIDED) return outcome;
-  store<f64>(stream, now, S_DECIDED);
   isMetered = ++decisionsUnmetered >= METERED_EVERY;
   if (isMetered) decisionsUnmetered = 0;
   rememberDestinations(stream);

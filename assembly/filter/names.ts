@@ -42,7 +42,6 @@ export const P_SUBSET = ascii(
 export const P_UPSTREAM_ADDRESS = ascii("upstream\0address");
 export const P_ATTEMPTS = ascii("upstream\0request_attempt_count");
 export const P_RESPONSE_FLAGS = ascii("response\0flags");
-export const P_RESPONSE_CODE = ascii("response\0code");
 
 // Shared data of one vm_id. All keys begin with the wire generation, so that an empty vm_id, which all
 // modules of the process share, cannot make them collide with somebody else's.

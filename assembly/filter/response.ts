@@ -51,7 +51,6 @@ import {
   PHASE_DECIDED,
   S_DESTINATIONS,
   S_POOL,
-  S_STATUS,
   S_TEXT_BYTES,
   destinationGeneration,
   destinationRow,
@@ -79,7 +78,6 @@ export function responseHeaders(stream: usize, config: u32): void {
   setFlag(stream, F_RESPONDED);
   if (phaseOf(stream) != PHASE_DECIDED || !hasFlag(stream, F_REQUEST_RESERVED)) return;
   const status = readStatus();
-  store<u32>(stream, status, S_STATUS);
   noteContentType(stream);
   // Only a 5xx can be Envoy's own word about a host that never answered.
   const flags = status >= 500 ? propertyU64(P_RESPONSE_FLAGS, 0) : 0;

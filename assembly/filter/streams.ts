@@ -4,9 +4,6 @@ import { CHAIN_BYTES } from "../prefix/chain";
 import { PROMPT_BYTES } from "../prompt/layout";
 import { USAGE_BYTES } from "../prompt/usage";
 
-/** "No stream." */
-export const NO_STREAM: u32 = 0xffffffff;
-
 // Phases of a stream.
 export const PHASE_FREE: u32 = 0;
 /** Headers are held; the body is being read. */
@@ -24,12 +21,11 @@ export const PHASE_CONTROL: u32 = 5;
 //   │ 0 u32 context   4 u32 phase   8 u32 root   12 u32 flags   16 u32 body bytes seen        │
 //   │ 20 u32 pool   24 f64 started ms   32 u64 key root   40 u32 content length (~0 unknown)  │
 //   │ 44 u32 api   48 u32 prompt tokens   52 u32 uncached tokens   56 u16 keys matched        │
-//   │ 58 u8 destinations   60 u16 rows[3]   66 u16 generations[3]   72 u32 body callbacks     │
-//   │ 76 u32 response status   80 u16 prefix row   84 u32 text bytes   88 u32 path hash …     │
-//   │ 96 f64 decided ms   104 u64 session (spare)                                             │
-//   ├ 112 chain ── prompt record ── usage record ─────────────────────────────────────────────┤
+//   │ 58 u8 destinations   60 u16 rows[3]   66 u16 generations[3]   72 u32 prefix row         │
+//   │ 76 u32 text bytes                                                                       │
+//   ├ 80 chain ── prompt record ── usage record ──────────────────────────────────────────────┤
 //   └────────────────────────────────────────────────────────────────────────────────────────┘
-const AT_CHAIN: usize = 112;
+const AT_CHAIN: usize = 80;
 const AT_PROMPT: usize = AT_CHAIN + CHAIN_BYTES;
 const AT_USAGE: usize = AT_PROMPT + PROMPT_BYTES;
 const STREAM_BYTES: usize = (AT_USAGE + USAGE_BYTES + 15) & ~15;
@@ -50,10 +46,8 @@ export const S_KEYS_MATCHED: usize = 56;
 export const S_DESTINATIONS: usize = 58;
 export const S_ROWS: usize = 60;
 export const S_GENERATIONS: usize = 66;
-export const S_STATUS: usize = 76;
-export const S_PREFIX_ROW: usize = 80;
-export const S_TEXT_BYTES: usize = 84;
-export const S_DECIDED: usize = 96;
+export const S_PREFIX_ROW: usize = 72;
+export const S_TEXT_BYTES: usize = 76;
 
 // Flags.
 /** A request is reserved at rows[0] (or where it moved to). */

@@ -52,7 +52,6 @@ let isWorker: bool = false;
 let owner: u64 = 0;
 let publishedMs: f64 = 0;
 let syncedMs: f64 = 0;
-let otherCells: u32 = 0;
 
 // Where this worker stands in each journal: owner and position, by cell number.
 const cursors: usize = memory.data(64 * 16, 8);
@@ -66,11 +65,6 @@ export function isWorkerVm(): bool {
 /** This worker's cell, 0…WORKERS_MAX−1; ~0 while it has none. */
 export function ownCell(): u32 {
   return cellNumber;
-}
-
-/** Other workers whose cells counted at the last reading. */
-export function otherWorkers(): u32 {
-  return otherCells;
 }
 
 /** Milliseconds of the host's clock. */
@@ -188,7 +182,6 @@ export function sync(now: f64): void {
 
 function readCells(now: f64): void {
   cellsBegin();
-  otherCells = 0;
   for (let n: u32 = 0; n < <u32>WORKERS_MAX; n++) {
     if (n == cellNumber) continue;
     const mark = inboxMark();
@@ -197,10 +190,7 @@ function readCells(now: f64): void {
     if (sharedGet(keyBuffer, bytes) != STATUS_OK) break;
     const cell = valuePtr();
     if (cellCheck(cell, valueBytes())) {
-      if (now - cellHeartbeatMs(cell) <= <u32>CELL_LAPSE_MS) {
-        cellAdd(cell);
-        otherCells++;
-      }
+      if (now - cellHeartbeatMs(cell) <= <u32>CELL_LAPSE_MS) cellAdd(cell);
       followJournal(n, cellOwner(cell), cellJournalHead(cell), now);
     }
     inboxReset(mark);

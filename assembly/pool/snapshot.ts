@@ -316,12 +316,8 @@ export function isOnlyModel(pool: u32, hash: u64): bool {
   return load<u64>(onlyModels + ((<usize>pool) << 3)) == (hash | 2);
 }
 
-let metricsAgeMaxMs: u32 = 10000;
-
 /** Load figures that were older than this when the snapshot was made count as never published, ms. */
-export function setMetricsAgeMaxMs(ms: u32): void {
-  metricsAgeMaxMs = ms;
-}
+const METRICS_AGE_MAX_MS: u32 = 10000;
 
 /** Copies a checked snapshot, whose bytes stay where they are, into the rows of `pool`. */
 export function snapshotApply(pool: u32, ptr: usize): void {
@@ -355,7 +351,7 @@ function applyEndpoint(pool: u32, row: u32, record: usize, snapshot: usize): voi
   setRowU32(COLUMN_FLAGS, row, flags);
   setRowU32(COLUMN_GENERATION, row, generation);
   setRowU32(COLUMN_ROLES, row, load<u32>(record, ENDPOINT_AT_ROLES));
-  const isRecent = load<u32>(record, ENDPOINT_AT_METRICS_AGE_MS) <= metricsAgeMaxMs;
+  const isRecent = load<u32>(record, ENDPOINT_AT_METRICS_AGE_MS) <= METRICS_AGE_MAX_MS;
   const hasLoad = isRecent && (flags & ENDPOINT_HAS_LOAD) != 0;
   setRowF64(COLUMN_WAITING, row, hasLoad ? <f64>load<u32>(record, ENDPOINT_AT_WAITING) : NaN);
   setRowF64(COLUMN_RUNNING, row, hasLoad ? <f64>load<u32>(record, ENDPOINT_AT_RUNNING) : NaN);
