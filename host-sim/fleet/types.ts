@@ -1,0 +1,208 @@
+// What the fleet simulator is made of: requests, replicas, gateways that choose, and what is recorded.
+import type { EngineConfig } from "../model-server/engine-types.ts";
+import type { Engine } from "../model-server/engine.ts";
+
+/** Who speaks a stretch of a prompt. */
+export type SpanRole = "system" | "user" | "assistant" | "tool";
+
+/**
+ * A stretch of prompt that other prompts may share. Prompts with equal leading spans (id and tokens) have an
+ * equal prefix. Consecutive spans of one role are one message.
+ */
+export interface Span {
+  /** Identity of the content, an integer ≥ 0, unique over a workload. */
+  readonly id: number;
+  /** Tokens, ≥ 1. */
+  readonly tokens: number;
+  readonly role: SpanRole;
+}
+
+/** One request of a workload; equal for every policy that is compared. */
+export interface FleetRequest {
+  /** Position in the workload, from 0. */
+  readonly index: number;
+  /** Milliseconds from the start; does not decrease over a workload. */
+  readonly arrivalMs: number;
+  /** Requests of one conversation, task or document share it. */
+  readonly session: string;
+  readonly spans: readonly Span[];
+  /** Sum over the spans. */
+  readonly promptTokens: number;
+  /** Tokens that will be generated, ≥ 1. */
+  readonly outputTokens: number;
+  /** Id of the span that the answer becomes in a later prompt of the session; absent: nobody repeats it. */
+  readonly answerSpan?: number;
+  readonly model: string;
+  /** LoRA adapter, absent for the base model. */
+  readonly lora?: string;
+  /** The client's own wishes, ms; absent: none were sent. */
+  readonly sloTtftMs?: number;
+  readonly sloTpotMs?: number;
+}
+
+/** A workload: where it comes from, and its requests in order of arrival. */
+export interface Workload {
+  readonly name: string;
+  readonly requests: readonly FleetRequest[];
+  /** What happens to replicas meanwhile, in order of time; absent: nothing. */
+  readonly events?: readonly FleetEvent[];
+}
+
+/** Something that happens to the fleet in the middle of a run. */
+export type FleetEvent =
+  /** Steps take `factor` times as long from now on; 1 = as configured. */
+  | { readonly atMs: number; readonly kind: "slow"; readonly replica: number; readonly factor: number }
+  /** The process dies with all it serves; connects are refused until "join". */
+  | { readonly atMs: number; readonly kind: "fail"; readonly replica: number }
+  /** The replica starts, empty. One whose first event is "join" is absent before it. */
+  | { readonly atMs: number; readonly kind: "join"; readonly replica: number }
+  /** It takes no new requests and ends what it has. */
+  | { readonly atMs: number; readonly kind: "drain"; readonly replica: number };
+
+/** What a replica does in a fleet of prefill and decode pods. */
+export type ReplicaRole = "both" | "prefill" | "decode";
+
+/** One replica as configured. */
+export interface ReplicaSpec {
+  readonly engine: EngineConfig;
+  readonly role: ReplicaRole;
+}
+
+/** One scrape of one replica, as a sidecar would have read it from /metrics. */
+export interface Scrape {
+  /** False: the replica does not answer, or drains; it gets no new requests. */
+  readonly ready: boolean;
+  readonly waiting: number;
+  readonly running: number;
+  /** KV cache in use, 0–1. */
+  readonly kvUsage: number;
+  readonly kvCapacityTokens: number;
+  readonly blockTokens: number;
+  /** Totals since the process started. */
+  readonly promptTokens: number;
+  readonly generationTokens: number;
+  readonly preemptions: number;
+  /** Changes whenever the process behind the replica is another one, ≥ 1. */
+  readonly generation: number;
+  readonly loras: readonly string[];
+  readonly role: ReplicaRole;
+}
+
+/** Where a request goes. */
+export interface Choice {
+  /** Index of the replica that answers (decodes); −1 = refused. */
+  readonly endpoint: number;
+  /** Replicas to try next when that one refuses the connection. */
+  readonly fallbacks?: readonly number[];
+  /** Index of the replica that computes the prompt first; absent: the answering one does. */
+  readonly prefill?: number;
+}
+
+/** What is known of a request when it has ended. */
+export interface Ending {
+  readonly status: number;
+  readonly promptTokens: number;
+  readonly outputTokens: number;
+  readonly cachedTokens: number;
+}
+
+/**
+ * One gateway: it sees only its own requests and what was scraped. All times are the simulation's, ms.
+ * Calls for one request come in the order route, (connectFailed, …), firstToken, finished; a request that fails
+ * before its first token has no firstToken.
+ */
+export interface Gateway {
+  /** What a sidecar delivers: one scrape a replica, by index. */
+  scraped(scrapes: readonly Scrape[], nowMs: number): void;
+  route(request: FleetRequest, nowMs: number): Choice;
+  /** The connection to `endpoint` was refused; the request goes to the next fallback, if there is one. */
+  connectFailed?(request: FleetRequest, endpoint: number, nowMs: number): void;
+  firstToken?(request: FleetRequest, endpoint: number, nowMs: number): void;
+  finished?(request: FleetRequest, endpoint: number, ending: Ending, nowMs: number): void;
+  /** Timers that are due are run; `nextTimerMs` says when the next one is (Infinity: none). */
+  advance?(nowMs: number): void;
+  nextTimerMs?(): number;
+  close?(): void;
+}
+
+/** What a policy may know when its gateways are made. */
+export interface GatewayContext {
+  readonly replicas: readonly ReplicaSpec[];
+  /** Position of this gateway among `gateways`. */
+  readonly gateway: number;
+  readonly gateways: number;
+  readonly seed: number;
+  /** For the oracle alone: the engine behind a replica as it is now; undefined while it is absent. */
+  readonly truth: (replica: number) => Engine | undefined;
+  /** Chained hashes of the full KV blocks of a request's prompt at a block size, for policies that see true caches. */
+  readonly blockHashes: (request: FleetRequest, blockTokens: number) => ArrayLike<number>;
+}
+
+/** A way to choose replicas. */
+export interface Policy {
+  /** As written on the command line, e.g. "round-robin". */
+  readonly name: string;
+  /** One sentence and the source: paper, or repository, file and commit. */
+  readonly source: string;
+  create(context: GatewayContext): Gateway | Promise<Gateway>;
+}
+
+/** What happened to one request. Times are ms from the start of the run; NaN = it did not come to that. */
+export interface RequestRecord {
+  readonly index: number;
+  readonly arrivalMs: number;
+  readonly endpoint: number;
+  /** −1: none. */
+  readonly prefill: number;
+  readonly firstTokenMs: number;
+  readonly endMs: number;
+  readonly promptTokens: number;
+  readonly outputTokens: number;
+  readonly cachedTokens: number;
+  /** "" = answered. */
+  readonly failure: "" | "refused" | "connect" | "died" | "too-long";
+}
+
+/** Load of one replica, sampled regularly. */
+export interface LoadSample {
+  readonly atMs: number;
+  readonly replica: number;
+  readonly waiting: number;
+  readonly running: number;
+  readonly kvUsage: number;
+}
+
+/** How a run is set up. */
+export interface RunOptions {
+  readonly replicas: readonly ReplicaSpec[];
+  readonly policy: Policy;
+  readonly workload: Workload;
+  readonly seed: number;
+  /** Gateways in front of the fleet; each request arrives at one of them, drawn by the seed. */
+  readonly gateways: number;
+  /** Age of what a gateway knows of the replicas at most: time between two scrapes, ms. */
+  readonly scrapeMs: number;
+  /** Time between two load samples, ms. */
+  readonly sampleMs: number;
+}
+
+/** All that is recorded of a run. */
+export interface RunRecord {
+  readonly policy: string;
+  readonly workload: string;
+  readonly requests: readonly RequestRecord[];
+  readonly samples: readonly LoadSample[];
+  readonly replicas: number;
+  /** Steps, generated tokens, preemptions, busy ms of each replica, by index. */
+  readonly totals: readonly {
+    readonly steps: number;
+    readonly generatedTokens: number;
+    readonly prefillTokens: number;
+    readonly preemptions: number;
+    readonly busyMs: number;
+  }[];
+  /** End of the last answer, ms. */
+  readonly endMs: number;
+  /** What the run itself took, ms of real time. */
+  readonly wallMs: number;
+}
