@@ -84,7 +84,9 @@ export interface Scrape {
   readonly preemptions: number;
   /** Changes whenever the process behind the replica is another one, ≥ 1. */
   readonly generation: number;
+  /** Adapters of the running requests, and of those that wait. */
   readonly loras: readonly string[];
+  readonly lorasWaiting?: readonly string[];
   readonly role: ReplicaRole;
 }
 
@@ -100,6 +102,7 @@ export interface Choice {
 
 /** What is known of a request when it has ended. */
 export interface Ending {
+  /** 200; 400: longer than the engine's cache; 503: no replica took it, or the replica died. */
   readonly status: number;
   readonly promptTokens: number;
   readonly outputTokens: number;
@@ -118,6 +121,10 @@ export interface Gateway {
   /** The connection to `endpoint` was refused; the request goes to the next fallback, if there is one. */
   connectFailed?(request: FleetRequest, endpoint: number, nowMs: number): void;
   firstToken?(request: FleetRequest, endpoint: number, nowMs: number): void;
+  /** `tokens` is called after every so many tokens of an answer; absent: never. */
+  readonly tokensEvery?: number;
+  /** The answer has `generatedTokens` tokens by now. */
+  tokens?(request: FleetRequest, endpoint: number, generatedTokens: number, nowMs: number): void;
   finished?(request: FleetRequest, endpoint: number, ending: Ending, nowMs: number): void;
   /** Timers that are due are run; `nextTimerMs` says when the next one is (Infinity: none). */
   advance?(nowMs: number): void;
@@ -132,6 +139,8 @@ export interface GatewayContext {
   readonly gateway: number;
   readonly gateways: number;
   readonly seed: number;
+  /** Models and adapters that the workload asks for. */
+  readonly models?: readonly string[];
   /** For the oracle alone: the engine behind a replica as it is now; undefined while it is absent. */
   readonly truth: (replica: number) => Engine | undefined;
   /** Chained hashes of the full KV blocks of a request's prompt at a block size, for policies that see true caches. */
@@ -147,7 +156,10 @@ export interface Policy {
   create(context: GatewayContext): Gateway | Promise<Gateway>;
 }
 
-/** What happened to one request. Times are ms from the start of the run; NaN = it did not come to that. */
+/**
+ * What happened to one request. Times are ms from the start of the run; NaN = it did not come to that. The end of
+ * a request that failed is when that was known.
+ */
 export interface RequestRecord {
   readonly index: number;
   readonly arrivalMs: number;
@@ -184,6 +196,8 @@ export interface RunOptions {
   readonly scrapeMs: number;
   /** Time between two load samples, ms. */
   readonly sampleMs: number;
+  /** Hears of every so many requests that ended. */
+  readonly onProgress?: (ended: number, requests: number) => void;
 }
 
 /** All that is recorded of a run. */

@@ -11,6 +11,33 @@ export interface ChainRoot {
   readonly cacheSalt?: string | undefined;
 }
 
+/** A chain of block hashes in the making: words that say what a block holds, then its hash. */
+export class BlockChain {
+  private a: number;
+  private b: number;
+
+  constructor(root: ChainRoot) {
+    this.a = hashText(root.lora ?? "", 0x9e3779b9);
+    this.b = hashText(root.cacheSalt ?? "", 0x7f4a7c15);
+  }
+
+  /** Mixes 32 bits of the present block's content in. */
+  add(word: number): void {
+    let a = Math.imul(this.a ^ word, MIX_A);
+    a ^= a >>> 15;
+    const b = Math.imul(this.b + word, MIX_B) ^ (a >>> 7);
+    this.a = a;
+    this.b = b ^ (b >>> 13);
+  }
+
+  /** Ends the present block. @returns its hash, an integer in 1…2^53−1 */
+  endBlock(): number {
+    this.a = Math.imul(this.a ^ (this.b >>> 16), MIX_B);
+    this.b = Math.imul(this.b ^ (this.a >>> 13), MIX_A);
+    return joinHash(this.a, this.b);
+  }
+}
+
 /**
  * Hash of every full block of a token sequence, each chained to the one before, after vLLM's
  * hash_block_tokens (vllm/v1/core/kv_cache_utils.py): equal hashes mean equal prefixes under equal roots.
@@ -21,20 +48,11 @@ export interface ChainRoot {
 export function hashBlocks(tokens: ArrayLike<number>, blockSize: number, root: ChainRoot): Float64Array {
   const count = Math.floor(tokens.length / blockSize);
   const hashes = new Float64Array(count);
-  let a = hashText(root.lora ?? "", 0x9e3779b9);
-  let b = hashText(root.cacheSalt ?? "", 0x7f4a7c15);
+  const chain = new BlockChain(root);
   for (let block = 0; block < count; block++) {
     const end = (block + 1) * blockSize;
-    for (let i = block * blockSize; i < end; i++) {
-      const token = tokens[i]!;
-      a = Math.imul(a ^ token, MIX_A);
-      a ^= a >>> 15;
-      b = Math.imul(b + token, MIX_B) ^ (a >>> 7);
-      b ^= b >>> 13;
-    }
-    a = Math.imul(a ^ (b >>> 16), MIX_B);
-    b = Math.imul(b ^ (a >>> 13), MIX_A);
-    hashes[block] = joinHash(a, b);
+    for (let i = block * blockSize; i < end; i++) chain.add(tokens[i]!);
+    hashes[block] = chain.endBlock();
   }
   return hashes;
 }
