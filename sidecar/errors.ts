@@ -130,6 +130,17 @@ export class SnapshotTooLargeError extends SidecarError {
   }
 }
 
+/** A pool's policy does not fit into its wire form. */
+export class PolicyTooLargeError extends SidecarError {
+  readonly code = "policy-too-large";
+  constructor(
+    readonly bytes: number,
+    readonly limitBytes: number,
+  ) {
+    super(`policy needs ${bytes} bytes, the limit is ${limitBytes}: use fewer or shorter names`);
+  }
+}
+
 /** Bytes are not a snapshot; `field` names what is wrong. */
 export class SnapshotInvalidError extends SidecarError {
   readonly code = "snapshot-invalid";

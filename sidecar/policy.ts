@@ -1,34 +1,29 @@
 // The policy of one pool: what its owner decided about priorities and model names, in the shape in which it is
 // handed to the gateway.
 import { z } from "zod";
+import {
+  POLICY_MODEL_BYTES_MAX,
+  POLICY_NAME_BYTES_MAX,
+  POLICY_OBJECTIVES_MAX,
+  POLICY_RULES_MAX,
+  POLICY_RULE_TARGETS_MAX,
+  POLICY_WEIGHT_MAX,
+} from "../assembly/wire/policy.ts";
 
 /** Version of the shape. A reader refuses another one. */
 export const POLICY_VERSION = 1;
-/** Objectives of one pool. The surplus, last by name, is left out and counted. */
-export const OBJECTIVES_MAX = 1_024;
-/** Rewrite rules of one pool. The surplus, last in order of precedence, is left out and counted. */
-export const REWRITES_MAX = 256;
-/** Targets of one rule. A rule with more is left out and counted. */
-export const REWRITE_TARGETS_MAX = 16;
-/** Largest weight of one target (InferenceModelRewrite's own limit), so that a sum fits 32 bits. */
-export const REWRITE_WEIGHT_MAX = 1_000_000;
-/** Bytes of a model's name; a rule with a longer one is left out and counted. */
-export const POLICY_MODEL_BYTES_MAX = 256;
-/** Bytes of an object's name (Kubernetes' own limit). */
-const NAME_BYTES_MAX = 253;
-
 const modelName = z
   .string()
   .min(1, "expected a model's name")
   .refine((name) => Buffer.byteLength(name) <= POLICY_MODEL_BYTES_MAX, {
     message: `expected at most ${POLICY_MODEL_BYTES_MAX} bytes`,
   });
-const objectName = z.string().min(1).max(NAME_BYTES_MAX);
+const objectName = z.string().min(1).max(POLICY_NAME_BYTES_MAX);
 
 /** Where a share of a model's requests goes: `weight` / sum of the rule's weights. */
 const rewriteTarget = z.strictObject({
   model: modelName,
-  weight: z.int().min(1).max(REWRITE_WEIGHT_MAX),
+  weight: z.int().min(1).max(POLICY_WEIGHT_MAX),
 });
 
 /** Requests for `model` (null = for any model that no other rule names) become requests for a target. */
@@ -36,7 +31,7 @@ const rewriteRule = z.strictObject({
   /** Object that the rule is from, for messages and metrics. */
   source: objectName,
   model: modelName.nullable(),
-  targets: z.array(rewriteTarget).min(1).max(REWRITE_TARGETS_MAX),
+  targets: z.array(rewriteTarget).min(1).max(POLICY_RULE_TARGETS_MAX),
 });
 
 /** Requests that name this objective have this priority; the higher the sooner, 0 where none is named. */
@@ -52,11 +47,11 @@ const objective = z.strictObject({
 export const poolPolicySchema = z
   .strictObject({
     version: z.literal(POLICY_VERSION),
-    pool: z.string().min(1).max(NAME_BYTES_MAX),
+    pool: z.string().min(1).max(POLICY_NAME_BYTES_MAX),
     /** What the replicas speak; `kubernetes.io/h2c` is HTTP/2 in clear text. */
     appProtocol: z.enum(["http", "kubernetes.io/h2c"]),
-    objectives: z.array(objective).max(OBJECTIVES_MAX),
-    rewrites: z.array(rewriteRule).max(REWRITES_MAX),
+    objectives: z.array(objective).max(POLICY_OBJECTIVES_MAX),
+    rewrites: z.array(rewriteRule).max(POLICY_RULES_MAX),
   })
   .superRefine((policy, context) => {
     const repeated = (list: readonly unknown[]): boolean => new Set(list).size !== list.length;

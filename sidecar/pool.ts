@@ -54,7 +54,7 @@ export interface PoolDrops {
 export class Pool {
   readonly monitors = new Map<string, EndpointMonitor>();
   readonly drops: PoolDrops = { surplusEndpoints: 0, duplicateEndpoints: 0, labels: 0 };
-  /** Raised by every change that a snapshot shows. */
+  /** Raised by every change that a snapshot or the policy shows. */
   revision = 0;
   /** Lists taken over from discovery since start. */
   discoveryUpdates = 0;
@@ -111,9 +111,10 @@ export class Pool {
         this.context.log.error({ code: codeOf(error), kept: this.monitors.size }, error.message);
       },
       policy: (policy, error) => {
-        this.policy = policy;
+        this.policy = policy ?? this.policy;
         if (error !== null) this.context.log.error({ code: codeOf(error) }, error.message);
         this.policyError = error;
+        this.changed();
       },
     });
   }
@@ -130,6 +131,7 @@ export class Pool {
   settled(nowMs: number): boolean {
     if (!this.listed) return false;
     if (nowMs >= this.settleByMs) return true;
+    if (this.policy === null && this.context.discovery.hasPolicy === true) return false;
     for (const monitor of this.monitors.values()) if (!monitor.tried) return false;
     this.settleByMs = Number.NEGATIVE_INFINITY;
     return true;

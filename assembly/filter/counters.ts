@@ -46,10 +46,15 @@ const TOTAL_REPLAYED: u32 = 28;
 const TOTAL_ENTRIES_DROPPED: u32 = 29;
 const NOW_MEMORY: u32 = 30;
 export const NOW_HEADER_ONLY: u32 = 31;
+export const COUNT_POLICIES: u32 = 32;
+export const COUNT_POLICIES_BAD: u32 = 33;
+export const COUNT_REWRITES: u32 = 34;
+export const COUNT_REWRITES_MISSED: u32 = 35;
+export const COUNT_RESTORES_MISSED: u32 = 36;
 /** Counters with a name; the cell's further places are zero. */
-export const COUNTERS_NAMED: u32 = 32;
+export const COUNTERS_NAMED: u32 = 37;
 
-const names: usize = memory.data(32 * 4, 4);
+const names: usize = memory.data(48 * 4, 4);
 function name(index: u32, literal: string): void {
   store<u32>(names + ((<usize>index) << 2), <u32>ascii(literal));
 }
@@ -85,6 +90,11 @@ name(TOTAL_REPLAYED, "journalRecordsReplayed");
 name(TOTAL_ENTRIES_DROPPED, "cellEntriesDropped");
 name(NOW_MEMORY, "memoryBytes");
 name(NOW_HEADER_ONLY, "headerOnly");
+name(COUNT_POLICIES, "policiesTaken");
+name(COUNT_POLICIES_BAD, "policiesRefused");
+name(COUNT_REWRITES, "modelsRewritten");
+name(COUNT_REWRITES_MISSED, "rewritesMissed");
+name(COUNT_RESTORES_MISSED, "responsesNotRestored");
 
 /** The name (a Text) of the counter at `index` < COUNTERS_NAMED. */
 export function counterName(index: u32): usize {
@@ -215,8 +225,8 @@ export function meterPool(pool: u32, ageMs: u64, ready: u32): void {
 }
 
 // Metrics without a pool: counters follow the cell's totals, so a call costs the request path nothing.
-const plainIds: usize = memory.data(32 * 4, 4);
-const plainSent: usize = memory.data(32 * 8, 8);
+const plainIds: usize = memory.data(48 * 4, 4);
+const plainSent: usize = memory.data(48 * 8, 8);
 let decisionTimeId: u32 = 0;
 let indexGaugeId: u32 = 0;
 let headerOnlyId: u32 = 0;
@@ -252,6 +262,10 @@ export function meterTotals(): void {
   follow(COUNT_JOURNAL_OVERRUNS, "epp_journal_overruns_total");
   follow(COUNT_NO_CELL, "epp_workers_without_cell_total");
   follow(COUNT_SNAPSHOTS_BAD, "epp_snapshots_refused_total");
+  follow(COUNT_POLICIES_BAD, "epp_policies_refused_total");
+  follow(COUNT_REWRITES, "epp_models_rewritten_total");
+  follow(COUNT_REWRITES_MISSED, "epp_rewrites_missed_total");
+  follow(COUNT_RESTORES_MISSED, "epp_responses_not_restored_total");
   follow(COUNT_PROMPT_TOKENS, "epp_prompt_tokens_total");
   follow(COUNT_MATCHED_TOKENS, "epp_matched_tokens_total");
   follow(COUNT_USAGE_PROMPT_TOKENS, "epp_usage_prompt_tokens_total");

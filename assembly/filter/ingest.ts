@@ -1,6 +1,7 @@
-// The control listener's side: snapshots in, status out. Everything a sidecar sends is checked here, once.
+// The control listener's side: snapshots and policies in, status out. Everything a sidecar sends is checked here, once.
 //
 //   POST /v1/pools/<name>/snapshot   204, or 400 {"error":{"field","message"}}, 401, 413, 507 (table of pools full)
+//   POST /v1/pools/<name>/policy     likewise; a snapshot's 204 says which policy is in force (x-epp-policy-id)
 //   GET  /status                     200, see status.ts
 //   anything else                    404
 import {
@@ -23,25 +24,25 @@ import {
   writeLiteral,
 } from "../text/text";
 import { POOL_NAME_BYTES_MAX, SNAPSHOT_BYTES_MAX } from "../wire/limits";
-import {
-  snapshotCheck,
-  snapshotErrorField,
-  snapshotErrorFieldBytes,
-  snapshotErrorMessage,
-  snapshotErrorMessageBytes,
-} from "../pool/snapshot";
+import { POLICY_BYTES_MAX } from "../wire/policy";
+import { faultField, faultFieldBytes, faultMessage, faultMessageBytes } from "../pool/fault";
+import { policyId } from "../pool/policy";
+import { policyCheck } from "../pool/policy-check";
+import { snapshotCheck } from "../pool/snapshot";
+import { poolFind } from "../pool/table";
 import { controlToken, controlTokenBytes } from "./environment";
-import { COUNT_SNAPSHOTS_BAD, countUp } from "./counters";
+import { COUNT_POLICIES_BAD, COUNT_SNAPSHOTS_BAD, countUp } from "./counters";
 import { H_AUTHORIZATION, H_METHOD, H_PATH, V_GET, V_POST } from "./names";
-import { refreshPools, registerPool, storeSnapshot } from "./pools";
-import { replyJson } from "./reply";
+import { refreshPools, registerPool, storePolicy, storeSnapshot } from "./pools";
+import { replyJson, replyTaken } from "./reply";
 import { statusPtr, statusWrite } from "./status";
 import { PHASE_CONTROL, PHASE_INGEST, setPhase, streamAdd, streamPrompt } from "./streams";
-import { S_CONTENT_LENGTH, S_ROOT, S_STARTED } from "./streams";
+import { S_API, S_CONTENT_LENGTH, S_ROOT, S_STARTED } from "./streams";
 import { noteBodyCallback } from "./watchdog";
 
 const T_POOLS = ascii("/v1/pools/");
 const T_SNAPSHOT = ascii("/snapshot");
+const T_POLICY = ascii("/policy");
 const T_STATUS = ascii("/status");
 const T_BEARER = ascii("Bearer ");
 const answer: usize = memory.data(512);
@@ -62,10 +63,12 @@ function answerText(status: u32, field: usize, message: usize): u32 {
 }
 
 const T_FIELD_PATH = ascii("path");
-const T_NOT_FOUND = ascii("expected POST /v1/pools/<name>/snapshot or GET /status");
+const T_NOT_FOUND = ascii(
+  "expected POST /v1/pools/<name>/snapshot, POST /v1/pools/<name>/policy or GET /status",
+);
 const T_TOKEN = ascii("expected Bearer and the token of EPP_CONTROL_TOKEN");
 const T_BODY = ascii("body");
-const T_EMPTY = ascii("expected a snapshot of 64 to 262144 bytes");
+const T_EMPTY = ascii("expected a snapshot or policy of 64 to 262144 bytes");
 const T_NAME = ascii("expected a pool name of 1 to 253 bytes");
 const T_FULL = ascii("16 pools are known already; remove one and restart the gateway");
 const T_TABLE = ascii("too many control requests at once; try again");
@@ -84,8 +87,11 @@ export function controlHeaders(context: u32, root: u32, endOfStream: bool): u32 
     replyJson(200, statusPtr(), bytes);
     return ACTION_PAUSE;
   }
-  if (!isPost || !isSnapshotPath(path, pathBytes)) return answerText(404, T_FIELD_PATH, T_NOT_FOUND);
-  const nameBytes = pathBytes - textBytes(T_POOLS) - textBytes(T_SNAPSHOT);
+  const isPolicy = isPoolPath(path, pathBytes, T_POLICY);
+  if (!isPost || !(isPolicy || isPoolPath(path, pathBytes, T_SNAPSHOT))) {
+    return answerText(404, T_FIELD_PATH, T_NOT_FOUND);
+  }
+  const nameBytes = pathBytes - textBytes(T_POOLS) - textBytes(isPolicy ? T_POLICY : T_SNAPSHOT);
   if (nameBytes == 0 || nameBytes > <u32>POOL_NAME_BYTES_MAX) return answerText(400, T_FIELD_PATH, T_NAME);
   if (endOfStream) return answerText(400, T_BODY, T_EMPTY);
   const stream = streamAdd(context);
@@ -96,6 +102,7 @@ export function controlHeaders(context: u32, root: u32, endOfStream: bool): u32 
   // The prompt record is free on a control stream; it keeps the pool's name until the body is there.
   memory.copy(streamPrompt(stream), path + textBytes(T_POOLS), nameBytes);
   store<u32>(stream, nameBytes, S_CONTENT_LENGTH);
+  store<u32>(stream, isPolicy ? KIND_POLICY : KIND_SNAPSHOT, S_API);
   return ACTION_PAUSE;
 }
 
@@ -106,12 +113,15 @@ function isStatusPath(path: usize, bytes: u32): bool {
   );
 }
 
-function isSnapshotPath(path: usize, bytes: u32): bool {
+// What a control stream brings: it speaks no inference API, so S_API is free for this.
+const KIND_SNAPSHOT: u32 = 0;
+const KIND_POLICY: u32 = 1;
+
+// Whether the path is that of a pool and ends in `last`.
+function isPoolPath(path: usize, bytes: u32, last: usize): bool {
   if (!textStarts(T_POOLS, path, bytes)) return false;
-  const prefix = textBytes(T_POOLS) + textBytes(T_SNAPSHOT);
-  return (
-    bytes >= prefix && textEquals(T_SNAPSHOT, path + bytes - textBytes(T_SNAPSHOT), textBytes(T_SNAPSHOT))
-  );
+  const lastBytes = textBytes(last);
+  return bytes >= textBytes(T_POOLS) + lastBytes && textEquals(last, path + bytes - lastBytes, lastBytes);
 }
 
 // Compared without an early exit, so that the time tells nothing about the token.
@@ -135,34 +145,33 @@ export function controlBody(stream: usize, size: u32, endOfStream: bool): u32 {
   noteBodyCallback(load<u32>(stream, S_ROOT));
   if (!endOfStream) return ACTION_PAUSE;
   setPhase(stream, PHASE_CONTROL);
-  if (size > <u32>SNAPSHOT_BYTES_MAX) return answerText(413, T_BODY, T_EMPTY);
+  const isPolicy = load<u32>(stream, S_API) == KIND_POLICY;
+  const bytesMax: u32 = isPolicy ? POLICY_BYTES_MAX : SNAPSHOT_BYTES_MAX;
+  if (size > bytesMax) return answerText(413, T_BODY, T_EMPTY);
   if (size == 0 || buffer(BUFFER_REQUEST_BODY, 0, size) != STATUS_OK) return answerText(400, T_BODY, T_EMPTY);
-  const snapshot = valuePtr();
+  const pushed = valuePtr();
   const bytes = valueBytes();
-  if (!snapshotCheck(snapshot, bytes)) {
-    countUp(COUNT_SNAPSHOTS_BAD);
-    writeBegin(line, 512);
-    writeLiteral("epp: snapshot refused: ");
-    writeJsonInner(snapshotErrorField(), snapshotErrorFieldBytes());
-    writeLiteral(": ");
-    writeJsonInner(snapshotErrorMessage(), snapshotErrorMessageBytes());
-    log(LOG_WARN, line, writeLength());
-    return answerError(
-      400,
-      snapshotErrorField(),
-      snapshotErrorFieldBytes(),
-      snapshotErrorMessage(),
-      snapshotErrorMessageBytes(),
-    );
-  }
+  if (!(isPolicy ? policyCheck(pushed, bytes) : snapshotCheck(pushed, bytes))) return refusePushed(isPolicy);
   const name = streamPrompt(stream);
   const nameBytes = load<u32>(stream, S_CONTENT_LENGTH);
   if (!registerPool(name, nameBytes)) return answerText(507, T_FIELD_PATH, T_FULL);
   const now = nowNs();
-  storeSnapshot(name, nameBytes, snapshot, bytes, now);
+  if (isPolicy) storePolicy(name, nameBytes, pushed, bytes, now);
+  else storeSnapshot(name, nameBytes, pushed, bytes, now);
   refreshPools(<f64>now / 1000000);
-  replyJson(204, answer, 0);
+  replyTaken(policyId(poolFind(name, nameBytes)));
   return ACTION_PAUSE;
+}
+
+function refusePushed(isPolicy: bool): u32 {
+  countUp(isPolicy ? COUNT_POLICIES_BAD : COUNT_SNAPSHOTS_BAD);
+  writeBegin(line, 512);
+  writeLiteral(isPolicy ? "epp: policy refused: " : "epp: snapshot refused: ");
+  writeJsonInner(faultField(), faultFieldBytes());
+  writeLiteral(": ");
+  writeJsonInner(faultMessage(), faultMessageBytes());
+  log(LOG_WARN, line, writeLength());
+  return answerError(400, faultField(), faultFieldBytes(), faultMessage(), faultMessageBytes());
 }
 
 const T_STUCK = ascii(

@@ -1,5 +1,6 @@
 // Every fixed name the filter says to the host: headers, properties, shared-data keys, response details.
 import { ascii } from "../text/text";
+import { POLICY_ID_HEADER } from "../wire/policy";
 
 // Headers. Names and meanings: llm-d-router pkg/epp/metadata/consts.go, gateway-api-inference-extension
 // docs/proposals/004-endpoint-picker-protocol; Envoy's docs/root/configuration/http/http_filters/router_filter.rst.
@@ -19,15 +20,31 @@ export const H_DATA_PARALLEL = ascii("x-data-parallel-host-port");
 export const H_KV_SOURCE = ascii("x-kv-cache-source-host-port");
 export const H_MODEL_REWRITE = ascii("x-llm-d-model-name-rewrite");
 export const H_MODEL_REWRITE_ALIAS = ascii("x-gateway-model-name-rewrite");
+export const H_OBJECTIVE = ascii("x-llm-d-inference-objective");
+export const H_OBJECTIVE_ALIAS = ascii("x-gateway-inference-objective");
+export const H_FAIRNESS = ascii("x-llm-d-inference-fairness-id");
+export const H_FAIRNESS_ALIAS = ascii("x-gateway-inference-fairness-id");
+export const H_CONTENT_ENCODING = ascii("content-encoding");
 export const H_RETRY_GRPC_ON = ascii("x-envoy-retry-grpc-on");
 export const H_RETRY_STATUS_CODES = ascii("x-envoy-retriable-status-codes");
 export const H_RETRY_HEADER_NAMES = ascii("x-envoy-retriable-header-names");
+
+// A session's own id: llm-d's, and what coding agents send (its agent-identity plugin knows these).
+export const H_SESSION_1 = ascii("x-session-id");
+export const H_SESSION_2 = ascii("x-claude-code-session-id");
+export const H_SESSION_3 = ascii("x-session-affinity");
+export const H_SESSION_4 = ascii("session-id");
+export const H_SESSION_5 = ascii("session_id");
+
+/** Answer header of an accepted snapshot (wire/policy.ts, POLICY_ID_HEADER). */
+export const H_POLICY_ID = ascii(POLICY_ID_HEADER);
 
 // Values.
 /** The next host on the list is tried when this one does not answer at all, never after it began to. */
 export const V_RETRY_ON = ascii("connect-failure,refused-stream,reset");
 export const V_RETRIES = ascii("2");
 export const V_JSON = ascii("application/json");
+export const V_IDENTITY = ascii("identity");
 export const V_EVENT_STREAM = ascii("text/event-stream");
 export const V_GET = ascii("GET");
 export const V_POST = ascii("POST");
@@ -48,6 +65,8 @@ export const P_RESPONSE_FLAGS = ascii("response\0flags");
 export const K_POOLS = ascii("epp1/pools");
 export const K_SNAPSHOT = ascii("epp1/pool/");
 export const K_EPOCH = ascii("epp1/epoch/");
+export const K_POLICY = ascii("epp1/policy/");
+export const K_POLICY_EPOCH = ascii("epp1/policy-epoch/");
 export const K_CELL = ascii("epp1/cell/");
 export const K_JOURNAL = ascii("epp1/journal/");
 

@@ -1,4 +1,5 @@
-// Pools in shared data: the registry of names, each pool's snapshot and epoch; and which pool a request belongs to.
+// Pools in shared data: the registry of names, each pool's snapshot and policy with their epochs; and which pool a
+// request belongs to.
 import { CAS_CREATE, STATUS_OK } from "../abi/constants";
 import { inboxMark, inboxReset } from "../abi/inbox";
 import { property, sharedGet, sharedSet, valueBytes, valueCas, valuePtr } from "../abi/host";
@@ -18,9 +19,18 @@ import {
   poolSkip,
   poolTake,
 } from "../pool/table";
+import { policySequence, policySkip, policyTake } from "../pool/policy";
+import { policyCheck } from "../pool/policy-check";
 import { snapshotCheck } from "../pool/snapshot";
-import { COUNT_SNAPSHOTS, COUNT_SNAPSHOTS_BAD, countUp } from "./counters";
-import { K_EPOCH, K_POOLS, K_SNAPSHOT, P_CLUSTER, P_ROUTE_POOL } from "./names";
+import { POLICY_BYTES_MAX } from "../wire/policy";
+import {
+  COUNT_POLICIES,
+  COUNT_POLICIES_BAD,
+  COUNT_SNAPSHOTS,
+  COUNT_SNAPSHOTS_BAD,
+  countUp,
+} from "./counters";
+import { K_EPOCH, K_POLICY, K_POLICY_EPOCH, K_POOLS, K_SNAPSHOT, P_CLUSTER, P_ROUTE_POOL } from "./names";
 
 /** The registry of names is read again when the last reading is older than this. */
 const REGISTRY_MS: f64 = 250;
@@ -103,12 +113,22 @@ export function storeSnapshot(
   nowNs: u64,
 ): void {
   sharedSet(keyBuffer, namedKey(K_SNAPSHOT, name, bytes), snapshot, snapshotBytes);
-  store<u64>(epochBuffer, nowNs);
-  store<f64>(epochBuffer, <f64>nowNs / 1000000, 8);
-  sharedSet(keyBuffer, namedKey(K_EPOCH, name, bytes), epochBuffer, 16);
+  storeEpoch(K_EPOCH, name, bytes, nowNs);
 }
 
-/** Takes new snapshots in, and lets go of the load figures of those that are too old. */
+/** Stores a checked policy likewise. */
+export function storePolicy(name: usize, bytes: u32, policy: usize, policyBytes: u32, nowNs: u64): void {
+  sharedSet(keyBuffer, namedKey(K_POLICY, name, bytes), policy, policyBytes);
+  storeEpoch(K_POLICY_EPOCH, name, bytes, nowNs);
+}
+
+function storeEpoch(prefix: usize, name: usize, bytes: u32, nowNs: u64): void {
+  store<u64>(epochBuffer, nowNs);
+  store<f64>(epochBuffer, <f64>nowNs / 1000000, 8);
+  sharedSet(keyBuffer, namedKey(prefix, name, bytes), epochBuffer, 16);
+}
+
+/** Takes new policies and snapshots in, and lets go of the load figures of those that are too old. */
 export function refreshPools(nowMs: f64): void {
   if (nowMs - registryReadMs > REGISTRY_MS || nowMs < registryReadMs) {
     registryReadMs = nowMs;
@@ -116,10 +136,29 @@ export function refreshPools(nowMs: f64): void {
   }
   for (let pool: u32 = 0; pool < poolCount(); pool++) {
     const mark = inboxMark();
+    // The policy first: a pool is not served before its first snapshot.
+    refreshPolicy(pool);
     refreshPool(pool);
     inboxReset(mark);
     if (poolHasSnapshot(pool) && nowMs - poolReceivedMs(pool) > snapshotAgeMaxMs) poolIgnoreLoad(pool);
   }
+}
+
+function refreshPolicy(pool: u32): void {
+  const name = poolName(pool);
+  const bytes = poolNameBytes(pool);
+  if (sharedGet(keyBuffer, namedKey(K_POLICY_EPOCH, name, bytes)) != STATUS_OK || valueBytes() != 16) return;
+  const sequence = load<u64>(valuePtr());
+  const receivedMs = load<f64>(valuePtr(), 8);
+  if (sequence == policySequence(pool)) return;
+  if (sharedGet(keyBuffer, namedKey(K_POLICY, name, bytes)) != STATUS_OK) return;
+  if (valueBytes() > <u32>POLICY_BYTES_MAX || !policyCheck(valuePtr(), valueBytes())) {
+    countUp(COUNT_POLICIES_BAD);
+    policySkip(pool, sequence);
+    return;
+  }
+  countUp(COUNT_POLICIES);
+  policyTake(pool, valuePtr(), valueBytes(), sequence, receivedMs);
 }
 
 function refreshPool(pool: u32): void {

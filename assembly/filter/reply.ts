@@ -16,7 +16,7 @@ import {
 } from "../text/text";
 import { API_ANTHROPIC_COUNT_TOKENS, API_ANTHROPIC_MESSAGES } from "../prompt/api";
 import { COUNT_ERRORS, countUp, meterError } from "./counters";
-import { H_CONTENT_TYPE, H_DROPPED_REASON, V_JSON } from "./names";
+import { H_CONTENT_TYPE, H_DROPPED_REASON, H_POLICY_ID, V_JSON } from "./names";
 
 export const REFUSED_NO_ENDPOINTS: u32 = 0;
 export const REFUSED_NO_SNAPSHOT: u32 = 1;
@@ -110,5 +110,18 @@ export function replyJson(status: u32, json: usize, bytes: u32): void {
   replyHeader(H_CONTENT_TYPE, textBytes(H_CONTENT_TYPE), V_JSON, textBytes(V_JSON));
   const pairs = replyHeadersEnd();
   sendLocalResponse(status, T_CONTROL, json, bytes, pairs, replyHeadersBytes());
+}
+
+const idText: usize = memory.data(24);
+
+/** Answers a push that was taken; `policyId` is that of the pool's policy in force, 0 = none. */
+export function replyTaken(policyId: u64): void {
+  writeBegin(idText, 24);
+  writeU64(policyId);
+  const idBytes = writeLength();
+  replyHeadersBegin();
+  replyHeader(H_POLICY_ID, textBytes(H_POLICY_ID), idText, idBytes);
+  const pairs = replyHeadersEnd();
+  sendLocalResponse(204, T_CONTROL, body, 0, pairs, replyHeadersBytes());
 }
 const T_CONTROL = ascii("epp_control");

@@ -31,6 +31,7 @@ import {
   rowU32,
 } from "../pool/rows";
 import { rowAddressLen, rowAddressPtr, rowNameLen, rowNamePtr } from "../pool/labels";
+import { policyId, policyKnown, policyObjectives, policyReceivedMs, policyRules } from "../pool/policy";
 import { readyEndpoints } from "../pool/snapshot";
 import {
   poolCount,
@@ -119,6 +120,7 @@ function writePool(pool: u32, now: f64): bool {
   writeU64(readyEndpoints(pool));
   writeLiteral(',"bytesPerToken":');
   writeF64(poolBytesPerToken(pool));
+  writePolicy(pool, now);
   writeLiteral(',"endpoints":[');
   let isFirst = true;
   let isWhole = true;
@@ -135,6 +137,18 @@ function writePool(pool: u32, now: f64): bool {
   }
   writeLiteral("]}");
   return isWhole && !writeCut();
+}
+
+// The policy in force; its id is the sidecar's, its age counts from receipt.
+function writePolicy(pool: u32, now: f64): void {
+  writeLiteral(',"policyId":');
+  writeU64(policyId(pool));
+  writeLiteral(',"policyAgeMs":');
+  writeF64(policyKnown(pool) ? Math.max(0, now - policyReceivedMs(pool)) : NaN);
+  writeLiteral(',"objectives":');
+  writeU64(policyObjectives(pool));
+  writeLiteral(',"rewriteRules":');
+  writeU64(policyRules(pool));
 }
 
 function writeEndpoint(row: u32, now: f64): void {

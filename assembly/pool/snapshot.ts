@@ -75,16 +75,8 @@ import {
   setRowF64,
   setRowU32,
 } from "./rows";
+import { fault as noteFault, faultText, isInside } from "./fault";
 import { setRowRecord } from "./labels";
-import {
-  writeBegin,
-  writeByte,
-  writeBytes,
-  writeF64,
-  writeLength,
-  writeLiteral,
-  writeU64,
-} from "../text/text";
 
 /** Checksum of a snapshot; `ptr` is 4-byte aligned and readable up to the next multiple of 4. */
 export function snapshotChecksum(ptr: usize, bytes: u32): u32 {
@@ -102,57 +94,12 @@ export function snapshotChecksum(ptr: usize, bytes: u32): u32 {
   return hash;
 }
 
-// The first fault found: the field's path and what was expected, as two texts for the sidecar.
-const FIELD_BYTES: u32 = 64;
-const MESSAGE_BYTES: u32 = 192;
-const field: usize = memory.data(64);
-const message: usize = memory.data(192);
-let fieldLength: u32 = 0;
-let messageLength: u32 = 0;
-
-export function snapshotErrorField(): usize {
-  return field;
-}
-export function snapshotErrorFieldBytes(): u32 {
-  return fieldLength;
-}
-export function snapshotErrorMessage(): usize {
-  return message;
-}
-export function snapshotErrorMessageBytes(): u32 {
-  return messageLength;
-}
-
-/** Records a fault: `endpoint` −1 = the header. Always returns false. */
+// Faults name an endpoint's field, or with −1 the header's.
 function fault(endpoint: i32, name: string, value: f64, expected: string): bool {
-  writeBegin(field, FIELD_BYTES);
-  if (endpoint >= 0) {
-    writeLiteral("endpoints[");
-    writeU64(<u64>endpoint);
-    writeLiteral("].");
-  }
-  writeLiteral(name);
-  fieldLength = writeLength();
-  writeBegin(message, MESSAGE_BYTES);
-  writeF64(value);
-  writeLiteral(": expected ");
-  writeLiteral(expected);
-  messageLength = writeLength();
-  return false;
+  return noteFault("endpoints", endpoint, name, value, expected);
 }
 
-function faultText(endpoint: i32, name: string, ptr: usize, bytes: u32, expected: string): bool {
-  fault(endpoint, name, 0, expected);
-  writeBegin(message, MESSAGE_BYTES);
-  writeByte(34);
-  writeBytes(ptr, min(bytes, 96));
-  writeLiteral('": expected ');
-  writeLiteral(expected);
-  messageLength = writeLength();
-  return false;
-}
-
-/** Whether the bytes are a well-formed snapshot; if not, snapshotError…() names the field. 4-byte aligned. */
+/** Whether the bytes are a well-formed snapshot; if not, fault.ts names the field. 4-byte aligned. */
 export function snapshotCheck(ptr: usize, bytes: u32): bool {
   if (bytes < <u32>SNAPSHOT_HEADER_BYTES)
     return fault(-1, "totalBytes", bytes, "at least the 64-byte header");
@@ -192,7 +139,8 @@ function checkEndpoint(ptr: usize, bytes: u32, record: usize, i: i32): bool {
     return fault(i, "address", load<u32>(record, ENDPOINT_AT_ADDRESS), "an offset inside the snapshot");
   }
   const address = ptr + load<u32>(record, ENDPOINT_AT_ADDRESS);
-  if (!isAddress(address, addressBytes)) return faultText(i, "address", address, addressBytes, "ip:port");
+  if (!isAddress(address, addressBytes))
+    return faultText("endpoints", i, "address", address, addressBytes, "ip:port");
   if (!isInside(bytes, load<u32>(record, ENDPOINT_AT_NAME), load<u32>(record, ENDPOINT_AT_NAME_BYTES))) {
     return fault(i, "name", load<u32>(record, ENDPOINT_AT_NAME), "an offset inside the snapshot");
   }
@@ -256,10 +204,6 @@ function checkRefs(ptr: usize, bytes: u32, i: i32, name: string, offset: u32, co
     }
   }
   return true;
-}
-
-function isInside(total: u32, offset: u32, bytes: u32): bool {
-  return offset <= total && bytes <= total - offset;
 }
 
 function isShare(value: f32): bool {

@@ -140,6 +140,8 @@ export function sameEndpoint(a: Endpoint, b: Endpoint): boolean {
  */
 export interface Discovery {
   readonly kind: string;
+  /** Whether a policy will come: the first snapshot waits for it a moment. */
+  readonly hasPolicy?: boolean;
   start(sink: DiscoverySink): void;
   stop(): void;
   /** Counts by name, for metrics, where a source has any. */
@@ -152,9 +154,10 @@ export interface DiscoverySink {
   failed(error: Error): void;
   /**
    * The pool's policy, from sources that know it, whenever it changed.
+   * @param policy null = it could not be read yet
    * @param error why it may be out of date; null = it is not. Endpoints do not depend on it.
    */
-  policy?(policy: PoolPolicy, error: Error | null): void;
+  policy?(policy: PoolPolicy | null, error: Error | null): void;
 }
 
 /** What a source left out of its list. */

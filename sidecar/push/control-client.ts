@@ -1,5 +1,6 @@
-// Talks to the gateway's control listener: snapshots in, status out, over a unix socket or loopback.
+// Talks to the gateway's control listener: snapshots and policies in, status out, over a unix socket or loopback.
 import { Client, type Dispatcher } from "undici";
+import { POLICY_ID_HEADER } from "../../assembly/wire/policy.ts";
 import type { ControlSettings } from "../config/settings.ts";
 import { ConnectionError, ControlRefusedError, ResponseTooLargeError, TimeoutError } from "../errors.ts";
 import { CONTROL_ANSWER_BYTES_MAX } from "../limits.ts";
@@ -19,10 +20,13 @@ export interface ControlListener {
   /**
    * Hands over a pool's snapshot.
    * @param snapshot used until the promise settles
+   * @returns id of the pool's policy that the gateway has, 0 = none; null = it does not say
    * @throws ControlRefusedError when it was read and refused; ConnectionError, TimeoutError when it was not
    * read
    */
-  push(pool: string, snapshot: Buffer): Promise<void>;
+  push(pool: string, snapshot: Buffer): Promise<number | null>;
+  /** Hands over a pool's policy. Like `push`. */
+  pushPolicy(pool: string, policy: Buffer): Promise<number | null>;
   /** The gateway's status as parsed JSON. Throws like `push`. */
   status(): Promise<unknown>;
 }
@@ -52,18 +56,27 @@ export class ControlClient implements ControlListener {
     this.headers = token === "" ? {} : { authorization: `Bearer ${token}` };
   }
 
-  async push(pool: string, snapshot: Buffer): Promise<void> {
+  push(pool: string, snapshot: Buffer): Promise<number | null> {
+    return this.post(`/v1/pools/${pool}/snapshot`, snapshot);
+  }
+
+  pushPolicy(pool: string, policy: Buffer): Promise<number | null> {
+    return this.post(`/v1/pools/${pool}/policy`, policy);
+  }
+
+  private async post(path: string, body: Buffer): Promise<number | null> {
     const nowMs = this.now();
     const renew = nowMs >= this.renewAtMs;
     if (renew) this.renewAtMs = nowMs + CONNECTION_LIFE_MS;
-    const { status, text } = await this.request({
+    const { status, text, policyId } = await this.request({
       method: "POST",
-      path: `/v1/pools/${pool}/snapshot`,
+      path,
       headers: { ...this.headers, "content-type": "application/octet-stream" },
-      body: snapshot,
+      body,
       reset: renew,
     });
     if (status !== 204 && status !== 200) throw refusal(status, text);
+    return policyId;
   }
 
   async status(): Promise<unknown> {
@@ -80,11 +93,12 @@ export class ControlClient implements ControlListener {
     await this.client.destroy();
   }
 
-  private async request(options: Dispatcher.RequestOptions): Promise<{ status: number; text: string }> {
+  private async request(options: Dispatcher.RequestOptions): Promise<Answer> {
     try {
       const signal = AbortSignal.timeout(CONTROL_TIMEOUT_MS);
-      const { statusCode, body } = await this.client.request({ ...options, signal });
-      return { status: statusCode, text: await body.text() };
+      const { statusCode, headers, body } = await this.client.request({ ...options, signal });
+      const text = await body.text();
+      return { status: statusCode, text, policyId: idOf(headers[POLICY_ID_HEADER]) };
     } catch (error) {
       throw this.translate(error as Error & { code?: string });
     }
@@ -99,6 +113,16 @@ export class ControlClient implements ControlListener {
     }
     return new ConnectionError(`control listener ${this.target}`, error);
   }
+}
+
+interface Answer {
+  readonly status: number;
+  readonly text: string;
+  readonly policyId: number | null;
+}
+
+function idOf(header: string | string[] | undefined): number | null {
+  return typeof header === "string" && /^\d{1,15}$/.test(header) ? Number(header) : null;
 }
 
 /** The listener's refusals are `{"error":{"field","message"}}`; anything else is quoted as it came. */

@@ -5,6 +5,7 @@ import { DETAIL_LEVELS, type Pool } from "../pool.ts";
 import type { Ticker, Ticking } from "../scrape/ticker.ts";
 import { SnapshotEncoder } from "../snapshot-encoder.ts";
 import type { ControlListener } from "./control-client.ts";
+import { PolicyPush } from "./policy-push.ts";
 
 /** Shortest time between two pushes of a pool. */
 export const PUSH_INTERVAL_MIN_MS = 50;
@@ -41,6 +42,8 @@ export class Pusher implements Ticking {
   lastError: Error | null = null;
   /** When a push was last accepted, monotonic ms; -Infinity = never. */
   acceptedAtMs = Number.NEGATIVE_INFINITY;
+  /** The pool's policy in the gateway. */
+  readonly policy: PolicyPush;
   private readonly encoder = new SnapshotEncoder();
   private startedAtMs = Number.NEGATIVE_INFINITY;
   private pushedRevision = -1;
@@ -59,6 +62,7 @@ export class Pusher implements Ticking {
     private readonly nextId: () => number,
     private readonly log: Logger,
   ) {
+    this.policy = new PolicyPush(pool.name, control, () => ticker.now(), log);
     pool.onChange = () => this.plan();
     this.dueAtMs = ticker.now();
     ticker.add(this);
@@ -90,9 +94,11 @@ export class Pusher implements Ticking {
   }
 
   private async push(nowMs: number): Promise<void> {
+    // The policy first, so that a gateway that starts does not serve the pool without it.
+    await this.policy.bring(this.pool.policy);
     const snapshot = this.encode(nowMs);
     this.counts.bytes = snapshot.length;
-    await this.control.push(this.pool.name, snapshot);
+    this.policy.noteHeld(await this.control.push(this.pool.name, snapshot));
   }
 
   /** A pool too large for a snapshot loses labels and names before it loses endpoints and their figures. */
@@ -134,6 +140,7 @@ export class Pusher implements Ticking {
     } else {
       this.counts.failed += 1;
       this.failures += 1;
+      this.policy.forget();
     }
     if (this.reportedError !== error.message) this.log.error({ code: codeOf(error) }, error.message);
     this.reportedError = error.message;
@@ -151,7 +158,8 @@ export class Pusher implements Ticking {
     if (this.failures > 0)
       return Math.min(RETRY_MAX_MS, RETRY_FIRST_MS * 2 ** Math.min(10, this.failures - 1));
     // A snapshot that was refused will be refused again until something changes: no hurry.
-    if (this.lastError === null && this.pool.revision !== this.pushedRevision) return PUSH_INTERVAL_MIN_MS;
+    const isChanged = this.pool.revision !== this.pushedRevision || this.policy.isDue(this.pool.policy);
+    if (this.lastError === null && isChanged) return PUSH_INTERVAL_MIN_MS;
     return HEARTBEAT_INTERVAL_MS;
   }
 }

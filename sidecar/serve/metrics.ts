@@ -249,6 +249,20 @@ function addPushMetrics(add: Add, source: MetricsSource): void {
       ),
     ),
   );
+  add("counter", "epp_sidecar_policy_pushes_total", "Policies sent, by outcome.", ["pool", "result"], () =>
+    source.pushers.flatMap(({ pool, policy: { counts } }) =>
+      (["accepted", "refused", "failed"] as const).map(
+        (result) => [{ pool: pool.name, result }, counts[result]] as const,
+      ),
+    ),
+  );
+  add("gauge", "epp_sidecar_policy_age_seconds", "Time since a policy was last accepted.", ["pool"], () =>
+    source.pushers
+      .filter(({ policy }) => Number.isFinite(policy.acceptedAtMs))
+      .map(
+        ({ pool, policy }) => [{ pool: pool.name }, (source.now() - policy.acceptedAtMs) / 1_000] as const,
+      ),
+  );
   add(
     "counter",
     "epp_sidecar_snapshots_shortened_total",

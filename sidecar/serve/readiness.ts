@@ -20,7 +20,10 @@ export function readinessOf(pushers: readonly Pusher[], stopping: boolean, nowMs
   const missing = pushers
     .filter((pusher) => !pusher.upToDate(nowMs))
     .map((pusher) => pushFault(pusher, nowMs));
-  const degraded = pushers.flatMap(({ pool }) => poolFaults(pool));
+  const degraded = pushers.flatMap(({ pool, policy }) => [
+    ...(policy.lastError === null ? [] : [policyFault(pool, policy.lastError)]),
+    ...poolFaults(pool),
+  ]);
   const ready = missing.length === 0;
   const reasons = [...missing, ...degraded];
   return { ready, status: !ready ? "not-ready" : reasons.length > 0 ? "degraded" : "ready", reasons };
@@ -32,6 +35,10 @@ function pushFault(pusher: Pusher, nowMs: number): string {
     ? `was last taken by the gateway ${Math.round(nowMs - acceptedAtMs)} ms ago`
     : "was never taken by the gateway";
   return `pool ${pool.name}: its snapshot ${since}${lastError === null ? "" : `: ${lastError.message}`}`;
+}
+
+function policyFault(pool: Pool, error: Error): string {
+  return `pool ${pool.name}: its policy was refused, the last good one stays: ${error.message}`;
 }
 
 function poolFaults(pool: Pool): string[] {

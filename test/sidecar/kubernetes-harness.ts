@@ -45,8 +45,8 @@ export class RecordingSink {
     this.errors.push(error);
   }
 
-  policy(policy: PoolPolicy, error: Error | null): void {
-    this.policies.push(policy);
+  policy(policy: PoolPolicy | null, error: Error | null): void {
+    if (policy !== null) this.policies.push(policy);
     this.policyError = error;
   }
 

@@ -7,13 +7,8 @@ import {
   readRewrite,
   type RewriteView,
 } from "../../sidecar/discovery/kubernetes/policy-objects.ts";
-import {
-  emptyPolicy,
-  OBJECTIVES_MAX,
-  type PoolPolicy,
-  poolPolicySchema,
-  REWRITES_MAX,
-} from "../../sidecar/policy.ts";
+import { POLICY_OBJECTIVES_MAX, POLICY_RULES_MAX } from "../../assembly/wire/policy.ts";
+import { emptyPolicy, type PoolPolicy, poolPolicySchema } from "../../sidecar/policy.ts";
 import { type ApiObject, FakeApi } from "./kubernetes-api.ts";
 import { discover, inferencePool, pod, POOL_MEMBERS } from "./kubernetes-harness.ts";
 import { eventually } from "./servers.ts";
@@ -168,11 +163,11 @@ describe("model rewrites", () => {
 
 describe("the limits of a policy", () => {
   it("cut objectives and rules, and count the surplus", () => {
-    const objectives = Array.from({ length: OBJECTIVES_MAX + 2 }, (_, index) =>
+    const objectives = Array.from({ length: POLICY_OBJECTIVES_MAX + 2 }, (_, index) =>
       readObjective(objective(`o-${String(index).padStart(5, "0")}`))!,
     );
     const models = Array.from(
-      { length: REWRITES_MAX + 3 },
+      { length: POLICY_RULES_MAX + 3 },
       (_, index) => `m-${String(index).padStart(5, "0")}`,
     );
     const rules = readRewrite(rewrite("r", "", [{ models, targets: [["x"]] }]))!;

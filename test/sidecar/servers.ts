@@ -14,6 +14,7 @@ import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import { decodeSnapshot, type DecodedSnapshot } from "../../sidecar/snapshot-decoder.ts";
 import type { SnapshotEndpoint } from "../../sidecar/snapshot-encoder.ts";
+import { type DecodedPolicy, decodePolicy } from "./policy-decoder.ts";
 
 /** Waits until `check` gives something other than undefined or false; fails with `what` after a while. */
 export async function eventually<T>(what: string, check: () => T | undefined | false): Promise<T> {
@@ -145,6 +146,14 @@ export interface ReceivedSnapshot extends DecodedSnapshot {
  */
 export class FakeControl {
   readonly received: ReceivedSnapshot[] = [];
+  /** Policies in the order of their arrival, refused ones too; `afterSnapshots` had come before it. */
+  readonly policies: (DecodedPolicy & { readonly pool: string; readonly afterSnapshots: number })[] = [];
+  /** What it answers to a policy; the default accepts. */
+  policyAnswer: { status: number; body: string } = { status: 204, body: "" };
+  /** Ids of the policies that it holds, by pool: what a restart loses. */
+  readonly heldPolicies = new Map<string, number>();
+  /** Whether answers say which policy is held, as the filter's do. */
+  saysHeld = true;
   /** What it answers to a push; the default accepts. */
   pushAnswer: { status: number; body: string } = { status: 204, body: "" };
   statusAnswer: unknown = { pools: [], counters: {} };
@@ -204,9 +213,19 @@ export class FakeControl {
         response.end(JSON.stringify(this.statusAnswer));
         return;
       }
-      const pool = /^\/v1\/pools\/(.+)\/snapshot$/.exec(request.url ?? "")?.[1];
+      const [, pool, kind] = /^\/v1\/pools\/(.+)\/(snapshot|policy)$/.exec(request.url ?? "") ?? [];
       if (request.method !== "POST" || pool === undefined) {
         response.writeHead(404).end();
+        return;
+      }
+      if (kind === "policy") {
+        const policy = decodePolicy(Buffer.concat(chunks));
+        this.policies.push({ ...policy, pool, afterSnapshots: this.received.length });
+        if (this.policyAnswer.status === 204) this.heldPolicies.set(pool, policy.id);
+      }
+      if (this.saysHeld) response.setHeader("x-epp-policy-id", this.heldPolicies.get(pool) ?? 0);
+      if (kind === "policy") {
+        response.writeHead(this.policyAnswer.status).end(this.policyAnswer.body);
         return;
       }
       const snapshot = decodeSnapshot(Buffer.concat(chunks));

@@ -416,16 +416,13 @@ describe("host health", () => {
 describe("pool snapshots", () => {
   function take(h: Harness, bytes: Uint8Array): void {
     const ptr = h.put(bytes, 65536);
-    expect(
-      h.snapshotCheck(ptr, bytes.length),
-      h.text(h.snapshotErrorMessage(), h.snapshotErrorMessageBytes()),
-    ).toBe(1);
+    expect(h.snapshotCheck(ptr, bytes.length), h.text(h.faultMessage(), h.faultMessageBytes())).toBe(1);
     h.poolTake(0, ptr, bytes.length, 1n, 0);
   }
   function errorOf(h: Harness, bytes: Uint8Array): string {
     expect(h.snapshotCheck(h.put(bytes, 65536), bytes.length)).toBe(0);
-    const field = h.text(h.snapshotErrorField(), h.snapshotErrorFieldBytes());
-    return `${field}: ${h.text(h.snapshotErrorMessage(), h.snapshotErrorMessageBytes())}`;
+    const field = h.text(h.faultField(), h.faultFieldBytes());
+    return `${field}: ${h.text(h.faultMessage(), h.faultMessageBytes())}`;
   }
 
   it("fills the rows by slot and empties those that are gone", () => {

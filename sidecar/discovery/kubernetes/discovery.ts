@@ -3,7 +3,7 @@ import { emptyPolicy, type PoolPolicy } from "../../policy.ts";
 import { collectEndpoints, type Discovery, type DiscoverySink, type EndpointInput } from "../endpoint.ts";
 import { ApiClient, type Resource } from "./api-client.ts";
 import type { AccessSource, CredentialSettings } from "./credentials.ts";
-import { KubernetesObjectError } from "./errors.ts";
+import { isAbsent, KubernetesObjectError } from "./errors.ts";
 import { KUBERNETES_TIMING, type KubernetesTiming } from "./limits.ts";
 import { podEndpoints, type PortChoice, Readiness, sliceEndpoints } from "./members.ts";
 import * as objects from "./objects.ts";
@@ -58,7 +58,7 @@ export class KubernetesDiscovery implements Discovery {
   private podSelector: string | null = null;
   private view: objects.PoolView | null = null;
   private policySurplus = 0;
-  private lastPolicy: string;
+  private lastPolicy = "";
   private policyNow: PoolPolicy;
   private namespace = "";
   private sink: DiscoverySink | null = null;
@@ -74,7 +74,10 @@ export class KubernetesDiscovery implements Discovery {
     this.client = new ApiClient(context.access);
     this.timing = context.timing ?? KUBERNETES_TIMING;
     this.policyNow = emptyPolicy(context.pool);
-    this.lastPolicy = JSON.stringify(this.policyNow);
+  }
+
+  get hasPolicy(): boolean {
+    return this.settings.members.kind === "inferencePool";
   }
 
   /** What the pool's owner decided; empty until it was read, and for members that no InferencePool names. */
@@ -233,18 +236,22 @@ export class KubernetesDiscovery implements Discovery {
     const { members } = this.settings;
     if (members.kind !== "inferencePool") return;
     const failing = [...this.policyReflectors].find(({ error }) => error !== null)?.error ?? null;
-    const { policy, surplus } = makePolicy(
+    // Half of it, or nothing, would take the place of what the gateway was given before this sidecar began.
+    const isWhole = [...this.policyReflectors].every(({ synced, error }) => synced || isAbsent(error));
+    if (!isWhole && failing === null) return;
+    const { policy: made, surplus } = makePolicy(
       this.context.pool,
       members.name,
       this.view?.appProtocol ?? "http",
       this.objectives?.objects.values() ?? [],
       this.rewrites?.objects.values() ?? [],
     );
+    const policy = isWhole ? made : null;
     this.policySurplus = surplus;
     const text = `${JSON.stringify(policy)} ${failing?.message ?? ""}`;
     if (text === this.lastPolicy) return;
     this.lastPolicy = text;
-    this.policyNow = policy;
+    if (policy !== null) this.policyNow = policy;
     sink.policy?.(policy, failing);
   }
 

@@ -92,3 +92,8 @@ export class KubernetesProtocolError extends SidecarError {
 export class KubernetesObjectError extends SidecarError {
   readonly code = "kubernetes-object";
 }
+
+/** Whether the cluster does not have a kind of objects for us: it is not defined, or not ours to read. */
+export function isAbsent(error: Error | null): boolean {
+  return error instanceof KubernetesResourceError || error instanceof KubernetesForbiddenError;
+}

@@ -4,16 +4,13 @@
 // object's first rule counts (InferenceModelRewriteSpec, "Precedence and Conflict Resolution").
 import { z } from "zod";
 import {
-  type Objective,
-  OBJECTIVES_MAX,
   POLICY_MODEL_BYTES_MAX,
-  POLICY_VERSION,
-  type PoolPolicy,
-  REWRITE_TARGETS_MAX,
-  REWRITE_WEIGHT_MAX,
-  type RewriteRule,
-  REWRITES_MAX,
-} from "../../policy.ts";
+  POLICY_OBJECTIVES_MAX,
+  POLICY_RULES_MAX,
+  POLICY_RULE_TARGETS_MAX,
+  POLICY_WEIGHT_MAX,
+} from "../../../assembly/wire/policy.ts";
+import { type Objective, POLICY_VERSION, type PoolPolicy, type RewriteRule } from "../../policy.ts";
 
 /** Groups in which the policy objects exist, newest first; each is v1alpha2. */
 export const POLICY_GROUPS = ["llm-d.ai", "inference.networking.x-k8s.io"] as const;
@@ -56,11 +53,11 @@ const rewriteSchema = z.object({
             .array(
               z.object({
                 modelRewrite: model,
-                weight: z.int().min(1).max(REWRITE_WEIGHT_MAX).nullish(),
+                weight: z.int().min(1).max(POLICY_WEIGHT_MAX).nullish(),
               }),
             )
             .min(1)
-            .max(REWRITE_TARGETS_MAX),
+            .max(POLICY_RULE_TARGETS_MAX),
         }),
       )
       .nullish(),
@@ -114,10 +111,11 @@ export function makePolicy(
       version: POLICY_VERSION,
       pool,
       appProtocol,
-      objectives: priorities.slice(0, OBJECTIVES_MAX),
-      rewrites: rules.slice(0, REWRITES_MAX),
+      objectives: priorities.slice(0, POLICY_OBJECTIVES_MAX),
+      rewrites: rules.slice(0, POLICY_RULES_MAX),
     },
-    surplus: Math.max(0, priorities.length - OBJECTIVES_MAX) + Math.max(0, rules.length - REWRITES_MAX),
+    surplus:
+      Math.max(0, priorities.length - POLICY_OBJECTIVES_MAX) + Math.max(0, rules.length - POLICY_RULES_MAX),
   };
 }
 

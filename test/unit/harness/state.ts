@@ -35,15 +35,8 @@ export {
   noteSuccess,
   ownAsideUntilMs,
 } from "../../../assembly/pool/health";
-export {
-  hasOneModel,
-  readyEndpoints,
-  snapshotCheck,
-  snapshotErrorField,
-  snapshotErrorFieldBytes,
-  snapshotErrorMessage,
-  snapshotErrorMessageBytes,
-} from "../../../assembly/pool/snapshot";
+export { hasOneModel, readyEndpoints, snapshotCheck } from "../../../assembly/pool/snapshot";
+export { faultField, faultFieldBytes, faultMessage, faultMessageBytes } from "../../../assembly/pool/fault";
 export {
   poolAdd,
   poolCount,
