@@ -12,6 +12,17 @@ export interface Stretch {
 export const STEADY: readonly Stretch[] = [{ length: 1, intensity: 1 }];
 
 /**
+ * Traffic moved over in steps to a fleet that starts with empty caches. Full traffic at once would find most
+ * workloads needing several times the fleet's prefill in the first seconds, and runs would be about that.
+ */
+export const RAMPED: readonly Stretch[] = [
+  { length: 0.05, intensity: 0.25 },
+  { length: 0.05, intensity: 0.5 },
+  { length: 0.05, intensity: 0.75 },
+  { length: 0.85, intensity: 1 },
+];
+
+/**
  * Times of `count` arrivals in [0, count / ratePerSecond) in ms, in order: a Poisson process with the given
  * profile of intensities, under the condition that it has this number of arrivals. So the mean rate is what
  * was asked for, whatever the seed.

@@ -3,7 +3,7 @@ import { defaultEngineConfig } from "../../model-server/engine.ts";
 import type { EngineConfig } from "../../model-server/engine-types.ts";
 import { Random } from "../../workload/random.ts";
 import type { FleetRequest, ReplicaSpec, Workload } from "../types.ts";
-import { arrivalTimes } from "./arrivals.ts";
+import { arrivalTimes, RAMPED } from "./arrivals.ts";
 import { SourceOptionsError } from "./errors.ts";
 import { checkInteger, checkPositive, checkSeed, DEFAULT_MODEL, REQUESTS_MAX } from "./options.ts";
 import { SpanMaker, type Turn } from "./turns.ts";
@@ -66,7 +66,7 @@ export function generate(name: string, options: GeneratorOptions = {}): Generate
 
   const random = new Random(seed);
   const arrivals = random.fork();
-  const profile = generator.profile?.(random.fork());
+  const profile = generator.profile?.(random.fork()) ?? RAMPED;
   const durationMs = (requests / ratePerSecond) * 1000;
   const context = { random: random.fork(), make: new SpanMaker(), durationMs, replicas };
   const source = generator.source(context);

@@ -33,7 +33,7 @@ export function chats({ random, make }: SourceContext): Conversations {
 export const CHATS: Generator = {
   name: "chats",
   summary: "Multi-turn chats with think times; every answer is part of the next prompt.",
-  requests: 8000,
+  requests: 12_000,
   ratePerSecond: 80,
   warmUpMs: 300_000,
   source: chats,

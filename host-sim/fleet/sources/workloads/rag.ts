@@ -4,7 +4,7 @@ import type { Span } from "../../types.ts";
 import type { SpanMaker, Turn, TurnSource } from "../turns.ts";
 import type { Generator, SourceContext } from "./workload.ts";
 
-const DOCUMENTS = 800;
+const DOCUMENTS = 1500;
 /** Topics of the variant with passages, passages of a topic, and how many of them a prompt has. */
 const TOPICS = 300;
 const TOPIC_PASSAGES = 6;
@@ -79,8 +79,8 @@ class PassageQuestions implements TurnSource {
 export const RAG: Generator = {
   name: "rag",
   summary: "Questions behind shared documents whose popularity follows Zipf's law.",
-  requests: 6000,
-  ratePerSecond: 60,
+  requests: 12_000,
+  ratePerSecond: 67,
   warmUpMs: 0,
   source: (context) => new DocumentQuestions(context),
 };

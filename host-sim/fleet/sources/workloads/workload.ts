@@ -22,14 +22,14 @@ export interface Generator {
   readonly summary: string;
   /** Requests unless a count is asked for: enough for every conversation to come to its end a few times. */
   readonly requests: number;
-  /** Mean rate unless one is asked for, for `DEFAULT_REPLICAS` replicas; see `workMsPerSecond`. */
+  /** Mean rate unless one is asked for, for `DEFAULT_REPLICAS` replicas; see `estimateLoad`. */
   readonly ratePerSecond: number;
   /** Time before the first request in which clients were at it already, so that some are mid-conversation. */
   readonly warmUpMs: number;
   /** Fewest replicas that its events need; 1 unless given. */
   readonly replicasMin?: number;
   source(context: SourceContext): TurnSource;
-  /** Intensities of arrivals over the run; steady unless given. */
+  /** Intensities of arrivals over the run; RAMPED unless given. */
   profile?(random: Random): readonly Stretch[];
   /** What happens to replicas, in order of time. */
   events?(context: SourceContext): readonly FleetEvent[];
