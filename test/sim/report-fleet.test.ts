@@ -1,11 +1,6 @@
-// The figures of a fleet run, worked out by hand, and the Markdown table of them.
+// The figures of a fleet run, worked out by hand.
 import { describe, expect, it } from "vitest";
-import {
-  type FleetSummary,
-  markdownTable,
-  type Slo,
-  summarizeRun,
-} from "../../host-sim/fleet/report/index.ts";
+import { type FleetSummary, type Slo, summarizeRun } from "../../host-sim/fleet/report/index.ts";
 import {
   failedRecord,
   fleetRequest,
@@ -41,6 +36,7 @@ describe("summarizeRun", () => {
       ttftInSlo: 0.6,
       tpotInSlo: 1,
       inSlo: 0.6,
+      ttftGoodputRps: 0.3,
       goodputRps: 0.3,
       outputTokensPerSecond: 5.5,
       totalTokensPerSecond: 55.5,
@@ -86,7 +82,13 @@ describe("summarizeRun", () => {
     );
     const strict = summarizeRun(runRecord(FIVE), workload, { ttftMs: 450, tpotMs: 20 });
     // TTFT is missed by 0 (its own wish) and 4 (the default), TPOT by 1.
-    expect(strict).toMatchObject({ ttftInSlo: 0.6, tpotInSlo: 0.8, inSlo: 0.4 });
+    expect(strict).toMatchObject({
+      ttftInSlo: 0.6,
+      tpotInSlo: 0.8,
+      inSlo: 0.4,
+      ttftGoodputRps: 0.3,
+      goodputRps: 0.2,
+    });
   });
 
   it("gives an answer of one token no time between tokens, and any TPOT SLO", () => {
@@ -119,41 +121,5 @@ describe("summarizeRun", () => {
     expect(() => summarizeRun(runRecord(FIVE), fleetWorkload(4), SLO)).toThrow(
       new RangeError('request index is 4, expected 0–3 as in "hand-made"'),
     );
-  });
-});
-
-describe("markdownTable", () => {
-  const slow = summarizeRun(runRecord(FIVE, { policy: "slow" }), fleetWorkload(5), SLO);
-  const fast: FleetSummary = {
-    ...slow,
-    policy: "fast",
-    ttftMs: { mean: 123.4, p50: 299, p90: 400, p99: 900 },
-    goodputRps: 0.75,
-    hitRatio: Number.NaN,
-    failures: 2,
-    failureKinds: { died: 2 },
-  };
-
-  it("marks the best of each column unless all read the same", () => {
-    expect(markdownTable([slow, fast]).split("\n")).toEqual([
-      "| policy | TTFT mean s | p50 | p90 | p99 | TPOT mean ms | p50 | p99 | E2E p50 s | p90 | p99 | in TTFT SLO" +
-        " | in TPOT SLO | in both | goodput/s | output tokens/s | all tokens/s | cache hits | requests max/mean" +
-        " | busy max/mean | load CV | preemptions | failures |",
-      `| --- |${" ---: |".repeat(22)}`,
-      "| slow | 0.30 | 0.30 | 0.50 | **0.50** | 20.0 | 20.0 | 20.0 | 0.50 | 0.70 | 0.70 | 100.0 % | 100.0 %" +
-        " | 100.0 % | 0.50 | 6 | 56 | **25.0 %** | 1.20 | 1.50 | – | 3 | 0 |",
-      "| fast | **0.12** | 0.30 | **0.40** | 0.90 | 20.0 | 20.0 | 20.0 | 0.50 | 0.70 | 0.70 | 100.0 % | 100.0 %" +
-        " | 100.0 % | **0.75** | 6 | 56 | – | 1.20 | 1.50 | – | 3 | 2 (2 × died) |",
-    ]);
-  });
-
-  it("marks values that print alike alike", () => {
-    const alike = { ...fast, policy: "alike", ttftMs: { ...fast.ttftMs, mean: 124.4 } };
-    const rows = markdownTable([slow, fast, alike]).split("\n").slice(2);
-    expect(rows.map((row) => row.split(" | ")[1])).toEqual(["0.30", "**0.12**", "**0.12**"]);
-  });
-
-  it("marks nothing for a single run", () => {
-    expect(markdownTable([slow])).not.toContain("**");
   });
 });

@@ -40,6 +40,8 @@ export interface FleetSummary {
   readonly tpotInSlo: number;
   /** Both at once. */
   readonly inSlo: number;
+  /** Requests within the TTFT SLO a second, from the first arrival to the last answer. */
+  readonly ttftGoodputRps: number;
   /** Requests within both SLOs a second, from the first arrival to the last answer. */
   readonly goodputRps: number;
   /** Tokens generated a second over the same time, those of answers that broke off included. */
@@ -64,6 +66,12 @@ export interface FleetSummary {
   readonly durationMs: number;
   /** What the run took, ms of real time. */
   readonly wallMs: number;
+}
+
+/** A run at a multiple of its workload's own rate. */
+export interface RatedRun {
+  readonly rate: number;
+  readonly summary: FleetSummary;
 }
 
 /** Time from arrival to first token, ms; NaN without one. */
@@ -115,6 +123,7 @@ export function summarizeRun(
     ttftInSlo: kept.ttft / requests.length,
     tpotInSlo: kept.tpot / requests.length,
     inSlo: kept.both / requests.length,
+    ttftGoodputRps: perSecond(kept.ttft),
     goodputRps: perSecond(kept.both),
     outputTokensPerSecond: perSecond(outputTokens),
     totalTokensPerSecond: perSecond(outputTokens + promptTokens),

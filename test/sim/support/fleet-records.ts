@@ -1,4 +1,5 @@
 // Hand-made records of fleet runs.
+import { type FleetSummary, summarizeRun } from "../../../host-sim/fleet/report/index.ts";
 import type {
   FleetRequest,
   LoadSample,
@@ -77,4 +78,10 @@ export function runRecord(requests: readonly RequestRecord[], more: Partial<RunR
     wallMs: 7,
     ...more,
   };
+}
+
+/** The figures of a run of five answered requests. */
+export function fleetSummary(policy: string): FleetSummary {
+  const requests = [0, 1, 2, 3, 4].map((index) => requestRecord(index));
+  return summarizeRun(runRecord(requests, { policy }), fleetWorkload(5), { ttftMs: 4000, tpotMs: 50 });
 }
