@@ -27,7 +27,7 @@ export const AGENTS: Generator = {
   name: "agents",
   summary: "Agents in tool loops: shared instructions of 3,000–12,000 tokens, turns seconds apart.",
   requests: 12_000,
-  ratePerSecond: 88,
+  ratePerSecond: 82,
   warmUpMs: 240_000,
   source: ({ random, make }) => new Conversations(agentStyle(random, make), make),
 };

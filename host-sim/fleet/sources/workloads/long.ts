@@ -33,7 +33,7 @@ export const LONG: Generator = {
   summary:
     "One request in twenty is a cold document of 30,000–110,000 tokens; chats should not wait behind it.",
   requests: 5000,
-  ratePerSecond: 29,
+  ratePerSecond: 27,
   warmUpMs: 300_000,
   source: (context) => {
     const { random } = context;
