@@ -87,6 +87,8 @@ export interface Scrape {
   /** Adapters of the running requests, and of those that wait. */
   readonly loras: readonly string[];
   readonly lorasWaiting?: readonly string[];
+  /** Adapters that fit into one batch. */
+  readonly loraMax?: number;
   readonly role: ReplicaRole;
 }
 

@@ -1,0 +1,149 @@
+// The command line of `npm run sim`: what it takes, its limits, and the runs that it asks for.
+import { Command, InvalidArgumentError } from "commander";
+import { WORKERS_MAX } from "../../assembly/wire/limits.ts";
+import { GATEWAYS_MAX, REPLICAS_MAX, REQUESTS_MAX } from "../../host-sim/fleet/check-run.ts";
+import { ENGINE_PRESETS } from "../../host-sim/fleet/engine-presets.ts";
+import { SimFlagError } from "./errors.ts";
+import { isPolicy, policyNames, type SimJob, type SimSource, workloadNames } from "./job.ts";
+import { THREADS_MAX } from "./runner.ts";
+
+/** Options as given, defaults filled in. */
+export interface SimFlags {
+  readonly trace?: string;
+  readonly workload?: readonly string[];
+  readonly policy: readonly string[];
+  readonly rate: readonly number[];
+  readonly replicas?: number;
+  readonly gateways: number;
+  readonly workers: number;
+  readonly scrapeMs: number;
+  readonly sampleMs: number;
+  readonly tickMs?: number;
+  readonly chunkTokens?: number;
+  readonly maxTokens: boolean;
+  readonly sloTtftMs: number;
+  readonly sloTpotMs: number;
+  readonly seed: number;
+  readonly requests?: number;
+  readonly engine: string;
+  readonly wasm?: string;
+  readonly out?: string;
+  readonly json?: boolean;
+  readonly threads: number;
+}
+
+/** What is run when neither a trace nor a workload is named. */
+const WORKLOAD_DEFAULT = "chats";
+const POLICIES_DEFAULT = "round-robin,epp";
+const RATE_MAX = 1000;
+const SCRAPE_MS_MAX = 600_000;
+const SLO_MS_MAX = 86_400_000;
+const SEED_MAX = 2 ** 32 - 1;
+/** Runs of one call. */
+const RUNS_MAX = 1000;
+
+function whole(min: number, max: number): (text: string) => number {
+  return (text) => number(text, min, max, "a whole number", Number.isInteger(Number(text)));
+}
+
+function real(min: number, max: number): (text: string) => number {
+  return (text) => number(text, min, max, "a number", true);
+}
+
+function number(text: string, min: number, max: number, what: string, fits: boolean): number {
+  const value = Number(text);
+  if (text.trim() !== "" && value >= min && value <= max && fits) return value;
+  throw new InvalidArgumentError(`expected ${what} from ${min} to ${max}`);
+}
+
+function listOf<T>(parse: (text: string) => T): (text: string) => T[] {
+  return (text) => text.split(",").map((part) => parse(part.trim()));
+}
+
+function oneOf(names: () => readonly string[], accepts: (text: string) => boolean): (text: string) => string {
+  return (text) => {
+    if (!accepts(text)) throw new InvalidArgumentError(`expected ${names().join(", ")}`);
+    return text;
+  };
+}
+
+const policy = oneOf(() => [...policyNames(), "epp=FILE"], isPolicy);
+const workload = oneOf(workloadNames, (text) => workloadNames().includes(text));
+const engine = oneOf(engineNames, (text) => engineNames().includes(text));
+
+function engineNames(): readonly string[] {
+  return ENGINE_PRESETS.map(({ name }) => name);
+}
+
+/** The command without its action, for its help and for parsing. */
+export function simCommand(): Command {
+  return new Command("npm run sim --")
+    .description("Simulates a fleet of model servers under policies of routing, and compares them.")
+    .option("--trace <file>", "requests in Mooncake's format (JSONL)")
+    .option("--workload <names>", `drawn workloads: ${workloadNames().join(", ")}`, listOf(workload))
+    .option(
+      "--policy <names>",
+      `of ${policyNames().join(", ")}; epp=FILE is epp with that EndpointPickerConfig (JSON)`,
+      listOf(policy),
+      listOf(policy)(POLICIES_DEFAULT),
+    )
+    .option(
+      "--rate <factors>",
+      "times the workload's own rate of arrivals",
+      listOf(real(0.001, RATE_MAX)),
+      [1],
+    )
+    .option("--replicas <n>", "replicas; 16, or the workload's own, when absent", whole(1, REPLICAS_MAX))
+    .option("--gateways <n>", "gateways in front of them", whole(1, GATEWAYS_MAX), 1)
+    .option("--workers <n>", "workers of one gateway (epp)", whole(1, WORKERS_MAX), 4)
+    .option("--scrape-ms <ms>", "time between two scrapes", real(1, SCRAPE_MS_MAX), 50)
+    .option("--sample-ms <ms>", "time between two samples of the load", real(1, SCRAPE_MS_MAX), 1000)
+    .option("--tick-ms <ms>", "replaces the configuration's tickMs (epp)", whole(1, 1000))
+    .option("--chunk-tokens <n>", "tokens between two chunks that the filter sees (epp)", whole(1, 1_000_000))
+    .option("--no-max-tokens", "clients do not say max_tokens (epp)")
+    .option("--slo-ttft-ms <ms>", "time to first token in the SLO", real(1, SLO_MS_MAX), 4000)
+    .option("--slo-tpot-ms <ms>", "mean time between tokens in the SLO", real(0.1, SLO_MS_MAX), 50)
+    .option("--seed <n>", "of all that is drawn", whole(0, SEED_MAX), 1)
+    .option("--requests <n>", "the first so many requests", whole(1, REQUESTS_MAX))
+    .option("--engine <name>", `of ${engineNames().join(", ")}`, engine, engineNames()[0]!)
+    .option("--wasm <file>", "the filter; build/epp.wasm when absent")
+    .option("--threads <n>", "runs side by side", whole(1, THREADS_MAX), THREADS_MAX)
+    .option("--out <folder>", "writes report.json, report.md and plots there")
+    .option("--json", "prints the report as JSON instead of a table");
+}
+
+/**
+ * The runs that options ask for: workloads, then rates, then policies, the last varying fastest.
+ * @throws SimFlagError
+ */
+export function jobsOf(flags: SimFlags, wasm: string): SimJob[] {
+  const { trace, workload: names, requests, replicas, tickMs, chunkTokens } = flags;
+  if (trace !== undefined && names !== undefined)
+    throw new SimFlagError("--workload", names.join(","), "nothing beside --trace");
+  const sources: SimSource[] =
+    trace !== undefined
+      ? [{ kind: "trace", path: trace }]
+      : (names ?? [WORKLOAD_DEFAULT]).map((name) => ({ kind: "generator", name }));
+  const runs = sources.length * flags.rate.length * flags.policy.length;
+  if (runs > RUNS_MAX) throw new SimFlagError("--policy", flags.policy.join(","), `at most ${RUNS_MAX} runs`);
+  const common = {
+    seed: flags.seed,
+    gateways: flags.gateways,
+    scrapeMs: flags.scrapeMs,
+    sampleMs: flags.sampleMs,
+    engine: flags.engine,
+    slo: { ttftMs: flags.sloTtftMs, tpotMs: flags.sloTpotMs },
+    epp: {
+      wasm,
+      workers: flags.workers,
+      maxTokens: flags.maxTokens,
+      ...(tickMs === undefined ? {} : { tickMs }),
+      ...(chunkTokens === undefined ? {} : { chunkTokens }),
+    },
+    ...(requests === undefined ? {} : { requests }),
+    ...(replicas === undefined ? {} : { replicas }),
+  };
+  return sources.flatMap((source) =>
+    flags.rate.flatMap((rate) => flags.policy.map((name) => ({ ...common, source, rate, policy: name }))),
+  );
+}

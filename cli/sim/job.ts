@@ -1,0 +1,140 @@
+// One run of the fleet simulator as data that can go to another thread, and how it is carried out.
+import { readFile } from "node:fs/promises";
+import { ENGINE_PRESETS } from "../../host-sim/fleet/engine-presets.ts";
+import { eppPolicy } from "../../host-sim/fleet/epp-gateway.ts";
+import { POLICIES } from "../../host-sim/fleet/policies/index.ts";
+import { type FleetSummary, type Slo, summarizeRun } from "../../host-sim/fleet/report/index.ts";
+import { runFleet } from "../../host-sim/fleet/run.ts";
+import { GENERATORS, generate, readMooncake, reuseCeiling } from "../../host-sim/fleet/sources/index.ts";
+import type { Policy, ReplicaSpec, RunRecord, Workload } from "../../host-sim/fleet/types.ts";
+import { SnapshotEncoder } from "../../sidecar/snapshot-encoder.ts";
+import { SimFlagError } from "./errors.ts";
+
+/** Where a workload comes from. */
+export type SimSource =
+  { readonly kind: "trace"; readonly path: string } | { readonly kind: "generator"; readonly name: string };
+
+/** One run. Everything that its result depends on is in here. */
+export interface SimJob {
+  readonly source: SimSource;
+  /** Multiplies the source's own rate of arrivals. */
+  readonly rate: number;
+  /** "epp", "epp=FILE" with a picker configuration, or a name of POLICIES. */
+  readonly policy: string;
+  readonly seed: number;
+  /** At most so many requests; absent: the source's own number. */
+  readonly requests?: number;
+  /** Absent: the source's own. */
+  readonly replicas?: number;
+  readonly gateways: number;
+  readonly scrapeMs: number;
+  readonly sampleMs: number;
+  /** A name of ENGINE_PRESETS. */
+  readonly engine: string;
+  readonly slo: Slo;
+  readonly epp: SimEppOptions;
+}
+
+/** How "epp" is run. */
+export interface SimEppOptions {
+  readonly wasm: string;
+  readonly workers: number;
+  readonly tickMs?: number;
+  readonly chunkTokens?: number;
+  readonly maxTokens: boolean;
+}
+
+/** What a run gave. */
+export interface SimResult {
+  readonly summary: FleetSummary;
+  readonly record: RunRecord;
+}
+
+/** Replicas of a trace unless the command line says otherwise. */
+export const TRACE_REPLICAS = 16;
+const EPP = "epp";
+const EPP_FILE = "epp=";
+/** Workloads a thread keeps: the runs of one workload usually follow one another. */
+const WORKLOADS_KEPT = 2;
+
+interface Prepared {
+  readonly workload: Workload;
+  readonly replicas: readonly ReplicaSpec[];
+  ceiling: number | undefined;
+}
+
+const prepared = new Map<string, Promise<Prepared>>();
+
+/** Names that `--policy` takes. */
+export function policyNames(): readonly string[] {
+  return [EPP, ...POLICIES.map(({ name }) => name)];
+}
+
+/** Whether `--policy` takes a name, "epp=FILE" included. */
+export function isPolicy(name: string): boolean {
+  return policyNames().includes(name) || (name.startsWith(EPP_FILE) && name.length > EPP_FILE.length);
+}
+
+/** Names that `--workload` takes. */
+export function workloadNames(): readonly string[] {
+  return GENERATORS.map(({ name }) => name);
+}
+
+/** Carries a run out on this thread. @param onProgress hears of requests that ended */
+export async function runJob(
+  job: SimJob,
+  onProgress: (ended: number, requests: number) => void = () => {},
+): Promise<SimResult> {
+  const source = await prepare(job);
+  const { workload, replicas } = source;
+  const { seed, gateways, scrapeMs, sampleMs } = job;
+  const policy = await policyOf(job);
+  const options = { replicas, policy, workload, seed, gateways, scrapeMs, sampleMs, onProgress };
+  const record = await runFleet(options);
+  const summary = summarizeRun(record, workload, job.slo, () => (source.ceiling ??= reuseCeiling(workload)));
+  return { summary, record };
+}
+
+async function policyOf({ policy: name, epp }: SimJob): Promise<Policy> {
+  if (name !== EPP && !name.startsWith(EPP_FILE)) {
+    const found = POLICIES.find((policy) => policy.name === name);
+    if (found === undefined) throw new SimFlagError("--policy", name, policyNames().join(", "));
+    return found;
+  }
+  const encoder = new SnapshotEncoder();
+  const { wasm, ...options } = epp;
+  return eppPolicy({
+    ...options,
+    name,
+    module: wasm,
+    encode: (endpoints, id) => encoder.encode(endpoints, id),
+    ...(name === EPP ? {} : { config: await readFile(name.slice(EPP_FILE.length), "utf8") }),
+  });
+}
+
+function prepare(job: SimJob): Promise<Prepared> {
+  const { source, rate, seed, requests, replicas, engine } = job;
+  const key = JSON.stringify([source, rate, seed, requests, replicas, engine]);
+  let found = prepared.get(key);
+  if (found === undefined) {
+    for (const old of [...prepared.keys()].slice(0, prepared.size + 1 - WORKLOADS_KEPT)) prepared.delete(old);
+    prepared.set(key, (found = read(job)));
+  }
+  return found;
+}
+
+async function read(job: SimJob): Promise<Prepared> {
+  const { source, seed, rate: rateFactor, requests, replicas } = job;
+  const preset = ENGINE_PRESETS.find(({ name }) => name === job.engine);
+  if (preset === undefined)
+    throw new SimFlagError("--engine", job.engine, ENGINE_PRESETS.map(({ name }) => name).join(", "));
+  const engine = preset.config;
+  const common = { seed, rateFactor, ...(requests === undefined ? {} : { requests }) };
+  if (source.kind === "generator") {
+    const options = { ...common, engine, ...(replicas === undefined ? {} : { replicas }) };
+    return { ...generate(source.name, options), ceiling: undefined };
+  }
+  const spec: ReplicaSpec = { engine, role: "both" };
+  const fleet = new Array<ReplicaSpec>(replicas ?? TRACE_REPLICAS).fill(spec);
+  return { workload: await readMooncake(source.path, common), replicas: fleet, ceiling: undefined };
+}

@@ -1,0 +1,240 @@
+// The policy "epp": the filter itself decides, in a Proxy-Wasm host on simulated time, fed by a sidecar's snapshots.
+import { createHost, type LogLine, type ProxyWasmHost, type Stream, VirtualClock } from "../host/index.ts";
+import { Random } from "../workload/random.ts";
+import { answerEvent, failureBody, lastEvents } from "./answer-events.ts";
+import { requestBody } from "./body.ts";
+import { EppExchange, type EppSinks } from "./epp-exchange.ts";
+import { FilterError } from "./errors.ts";
+import { type EncodeSnapshot, snapshotEndpoints } from "./snapshot-endpoints.ts";
+import type { Choice, Ending, FleetRequest, Gateway, GatewayContext, Policy, Scrape } from "./types.ts";
+
+/** How the filter is run. */
+export interface EppOptions {
+  /** epp.wasm, as a path or bytes. */
+  readonly module: string | Uint8Array;
+  /** The sidecar's encoder of assembly/wire/snapshot.ts. */
+  readonly encode: EncodeSnapshot;
+  /** Envoy's workers, each with a VM, 1 to 64; 1 when absent. */
+  readonly workers?: number;
+  /** EndpointPickerConfig as JSON; the filter's defaults when absent. */
+  readonly config?: string;
+  /** Replaces the configuration's `tickMs`, 1 to 1000. */
+  readonly tickMs?: number;
+  /** Tokens between two chunks of an answer; absent: the first token and the end come alone. */
+  readonly chunkTokens?: number;
+  /** Whether clients say `max_tokens`; true when absent. */
+  readonly maxTokens?: boolean;
+  /** The policy's name; "epp" when absent. */
+  readonly name?: string;
+  /** Hears what the filter logs from warnings on. */
+  readonly onLog?: (line: LogLine) => void;
+}
+
+/** Bytes of a request body that one read of Envoy's brings (its buffer slices are 16 KiB). */
+const CHUNK_BYTES = 16_384;
+/** Listener limit of the shipped configuration. */
+const BUFFER_LIMIT_BYTES = 16 * 1024 * 1024;
+const PICKER = "picker";
+const INGEST = "ingest";
+const POOL = "pool";
+const CLUSTER = { clusterName: POOL, routeMetadata: { epp: { pool: POOL } } };
+const LOG_LEVEL_WARN = 3;
+const SNAPSHOT_ACCEPTED = 204;
+const GATEWAY_PLUGIN = "epp-wasm-gateway";
+
+/** The filter as a policy of the simulator. */
+export function eppPolicy(options: EppOptions): Policy {
+  return {
+    name: options.name ?? "epp",
+    source: "The filter of this project, build/epp.wasm, with several workers a gateway.",
+    create: (context) => EppGateway.start(options, context),
+  };
+}
+
+/**
+ * One gateway: a host with its workers' VMs on a clock that the run drives. A request is drawn to one worker by the
+ * seed, as the kernel spreads connections.
+ */
+export class EppGateway implements Gateway {
+  readonly tokensEvery?: number;
+  private readonly exchanges = new Map<number, EppExchange>();
+  private readonly workers: Random;
+  private readonly models: readonly string[];
+  private snapshotId = 0;
+  private failuresSeen = 0;
+
+  private constructor(
+    private readonly options: EppOptions,
+    private readonly context: GatewayContext,
+    private readonly host: ProxyWasmHost,
+    private readonly clock: VirtualClock,
+    random: Random,
+  ) {
+    this.workers = random;
+    this.models = context.models ?? [];
+    if (options.chunkTokens !== undefined) this.tokensEvery = options.chunkTokens;
+  }
+
+  /** Starts the host with both roles. @throws the host's load errors, ConfigureRefusedError */
+  static async start(options: EppOptions, context: GatewayContext): Promise<EppGateway> {
+    const clock = new VirtualClock();
+    const random = new Random((context.seed ^ Math.imul(context.gateway + 1, 0x9e3779b1)) >>> 0);
+    const entropy = random.fork();
+    const common = { vmId: "epp", failurePolicy: "reload", allowOnHeadersStopIteration: true } as const;
+    const host = await createHost({
+      module: options.module,
+      workers: options.workers ?? 1,
+      clock,
+      logLevel: LOG_LEVEL_WARN,
+      bufferLimitBytes: BUFFER_LIMIT_BYTES,
+      random: (bytes) => {
+        for (let i = 0; i < bytes.length; i++) bytes[i] = entropy.integer(0, 255);
+      },
+      plugins: [
+        { ...common, name: PICKER, rootId: PICKER, configuration: pickerConfig(options) },
+        { ...common, name: INGEST, rootId: INGEST },
+      ],
+      ...(options.onLog === undefined ? {} : { onLog: options.onLog }),
+    });
+    return new EppGateway(options, context, host, clock, random);
+  }
+
+  scraped(scrapes: readonly Scrape[], nowMs: number): void {
+    this.clock.advanceTo(nowMs);
+    this.snapshotId++;
+    const snapshot = this.options.encode(snapshotEndpoints(scrapes, this.models), this.snapshotId);
+    const headers = { ":method": "POST", ":path": `/v1/pools/${POOL}/snapshot`, ":authority": "sidecar" };
+    const stream = this.host.worker(0).openStream(INGEST, { headers });
+    stream.requestBody(Buffer.from(snapshot), true);
+    this.settle(stream);
+    const status = stream.downstream!.status;
+    if (status !== SNAPSHOT_ACCEPTED)
+      throw new FilterError(`answered ${status} to a snapshot: ${stream.downstream!.body().toString()}`);
+  }
+
+  route(request: FleetRequest, nowMs: number): Choice {
+    this.clock.advanceTo(nowMs);
+    const body = requestBody(request, { maxTokens: this.options.maxTokens ?? true });
+    const worker = this.host.worker(this.workers.integer(0, this.host.workers - 1));
+    const exchange = new EppExchange(this.context.replicas.length);
+    const open = (sinks: EppSinks): Stream =>
+      worker.openStream(PICKER, { ...CLUSTER, ...sinks, headers: requestHeaders(request, body.length) });
+    exchange.send(open, body, CHUNK_BYTES);
+    this.clock.flush();
+    this.checkFailures();
+    const choice = exchange.choice(request.index);
+    if (choice.endpoint >= 0) this.exchanges.set(request.index, exchange);
+    return choice;
+  }
+
+  connectFailed(request: FleetRequest, endpoint: number): void {
+    this.exchanges.get(request.index)!.connectFailed(endpoint);
+  }
+
+  firstToken(request: FleetRequest, endpoint: number, nowMs: number): void {
+    this.clock.advanceTo(nowMs);
+    const { stream } = this.answered(request, endpoint);
+    stream.responseHeaders({ ":status": "200", "content-type": "text/event-stream" });
+    stream.responseBody(answerEvent(request));
+    this.settle(stream);
+  }
+
+  tokens(request: FleetRequest, _endpoint: number, _generatedTokens: number, nowMs: number): void {
+    this.clock.advanceTo(nowMs);
+    this.exchanges.get(request.index)!.stream.responseBody(answerEvent(request));
+  }
+
+  finished(request: FleetRequest, endpoint: number, ending: Ending, nowMs: number): void {
+    this.clock.advanceTo(nowMs);
+    const exchange = this.exchanges.get(request.index)!;
+    this.exchanges.delete(request.index);
+    const { stream } = exchange;
+    if (ending.status === 200) stream.responseBody(lastEvents(request, ending), true);
+    else if (exchange.allConnectsFailed) exchange.refused();
+    else if (ending.status === 503) this.breakOff(exchange, endpoint);
+    else {
+      exchange.answeredBy(endpoint);
+      stream.responseHeaders({ ":status": String(ending.status), "content-type": "application/json" });
+      stream.responseBody(failureBody(ending.status), true);
+    }
+    this.settle(stream);
+    if (!stream.closed) throw new FilterError(`held the answer of request ${request.index} back`);
+  }
+
+  advance(nowMs: number): void {
+    this.clock.advanceTo(nowMs);
+    this.checkFailures();
+  }
+
+  nextTimerMs(): number {
+    return this.clock.nextTimerMs();
+  }
+
+  /** What GET /status of the control listener answers. */
+  status(): unknown {
+    const headers = { ":method": "GET", ":path": "/status", ":authority": "sidecar" };
+    const stream = this.host.worker(0).openStream(INGEST, { headers, end: true });
+    this.settle(stream);
+    return JSON.parse(stream.downstream!.body().toString());
+  }
+
+  close(): void {
+    this.host.close();
+  }
+
+  private answered(request: FleetRequest, endpoint: number): EppExchange {
+    const exchange = this.exchanges.get(request.index)!;
+    exchange.answeredBy(endpoint);
+    return exchange;
+  }
+
+  private breakOff(exchange: EppExchange, endpoint: number): void {
+    exchange.answeredBy(endpoint);
+    exchange.stream.upstreamReset();
+  }
+
+  // What the filter posted is done at once: no time passes for it.
+  private settle(_stream: Stream): void {
+    this.clock.flush();
+    this.checkFailures();
+  }
+
+  private checkFailures(): void {
+    const { failures } = this.host;
+    if (failures.length === this.failuresSeen) return;
+    this.failuresSeen = failures.length;
+    const { thread, callback, reason } = failures.at(-1)!;
+    throw new FilterError(`trapped in ${callback} on worker ${thread}: ${reason}`);
+  }
+}
+
+function requestHeaders(request: FleetRequest, bodyBytes: number): [string, string][] {
+  const headers: [string, string][] = [
+    [":method", "POST"],
+    [":path", "/v1/chat/completions"],
+    [":authority", "gateway"],
+    ["content-type", "application/json"],
+    ["content-length", String(bodyBytes)],
+  ];
+  if (request.sloTtftMs !== undefined) headers.push(["x-slo-ttft-ms", String(request.sloTtftMs)]);
+  if (request.sloTpotMs !== undefined) headers.push(["x-slo-tpot-ms", String(request.sloTpotMs)]);
+  return headers;
+}
+
+interface PickerDocument {
+  plugins?: { type: string; name?: string; parameters?: Record<string, unknown> }[];
+}
+
+/** The configuration with the options' tick period in it. */
+export function pickerConfig({ config, tickMs }: Pick<EppOptions, "config" | "tickMs">): string {
+  if (tickMs === undefined) return config ?? "";
+  const document: PickerDocument =
+    config === undefined || config.trim() === ""
+      ? ({ apiVersion: "inference.networking.x-k8s.io/v1alpha1", kind: "EndpointPickerConfig" } as object)
+      : (JSON.parse(config) as PickerDocument);
+  const plugins = [...(document.plugins ?? [])];
+  const at = plugins.findIndex(({ type }) => type === GATEWAY_PLUGIN);
+  const plugin = at < 0 ? { type: GATEWAY_PLUGIN } : plugins.splice(at, 1)[0]!;
+  plugins.push({ ...plugin, parameters: { ...plugin.parameters, tickMs } });
+  return JSON.stringify({ ...document, plugins });
+}
