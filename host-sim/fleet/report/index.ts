@@ -1,6 +1,6 @@
 // What the fleet simulator reports.
 export { FLEET_REPORT_VERSION, type FleetReport, fleetDocument } from "./document.ts";
-export { type Figure, FIGURES } from "./figures.ts";
+export { type Figure, FIGURES, headed, timesBetter, timesText } from "./figures.ts";
 export { type PlotFile, plotFiles, type RecordedRun } from "./plots.ts";
 export { type Distribution, type FleetSummary, type RatedRun, type Slo, summarizeRun } from "./summary.ts";
-export { markdownTable, rateTable, ratioTable } from "./table.ts";
+export { markdownRows, markdownTable, rateTable, ratioTable } from "./table.ts";

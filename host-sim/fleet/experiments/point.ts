@@ -1,0 +1,34 @@
+// One run of an experiment: what is set for it, and who carries it out.
+import type { FleetSummary } from "../report/index.ts";
+
+/** What the gateways are like. */
+export interface Setting {
+  /** Gateways in front of the fleet, ≥ 1. */
+  readonly gateways: number;
+  /** Time between two scrapes, ms. */
+  readonly scrapeMs: number;
+}
+
+/** A run; whatever else it takes (fleet, seed, SLOs) is the same over an experiment. */
+export interface RunPoint extends Setting {
+  readonly policy: string;
+  /** Name of a workload that whoever runs it knows. */
+  readonly workload: string;
+  /** Multiple of the workload's own rate, > 0. */
+  readonly rate: number;
+}
+
+/** Carries out a run; bounds by itself how many go on at once. */
+export type RunFleetAt = (point: RunPoint) => Promise<FleetSummary>;
+
+/** Carries out each point once, however often it is asked for. A failure is remembered too. */
+export function remembered(run: RunFleetAt): RunFleetAt {
+  const known = new Map<string, Promise<FleetSummary>>();
+  return (point) => {
+    const { policy, workload, rate, gateways, scrapeMs } = point;
+    const key = JSON.stringify([policy, workload, rate, gateways, scrapeMs]);
+    const summary = known.get(key) ?? run(point);
+    known.set(key, summary);
+    return summary;
+  };
+}
