@@ -15,6 +15,14 @@ export interface EngineConfig {
   readonly lorasMax: number;
   readonly prefixCaching: boolean;
   readonly rates: EngineRates;
+  /** KV cache of one token in bytes, all layers together. */
+  readonly kvBytesPerToken: number;
+  /** Speed at which blocks are pulled from another engine, bytes a millisecond; each pull has it to itself. */
+  readonly transferBytesPerMs: number;
+  /** Duration of a pull beyond its bytes, ms: finding the peer's memory, posting the reads, being told. */
+  readonly transferBaseMs: number;
+  /** Blocks held for another engine are released after this, ms (vLLM's kv_lease_duration). */
+  readonly holdMs: number;
 }
 
 /** One sequence to generate. The engine knows tokens by number and blocks by hash, never by content. */
@@ -28,14 +36,22 @@ export interface EngineSubmission {
   readonly blockHashes: ArrayLike<number>;
   /** LoRA adapter, absent for the base model. */
   readonly lora?: string | undefined;
+  /**
+   * Keep its blocks when it is done, under its id, for another engine to pull (vLLM's do_remote_decode). Ends
+   * with `Engine.release`, or `EngineConfig.holdMs` after the end. The id must be no other hold's.
+   */
+  readonly holdBlocks?: boolean;
+  /** The prompt's KV is on another engine, to be pulled (vLLM's do_remote_prefill); see `Engine.beginPull`. */
+  readonly remotePrefill?: boolean;
 }
 
-/** Why a request ended. */
-export type FinishReason = "done" | "aborted";
+/** Why a request ended; "failed" = its blocks could not be pulled. */
+export type FinishReason = "done" | "aborted" | "failed";
 
 /** A request inside the engine. Fields are the engine's to write and everyone's to read. */
 export interface EngineRequest extends EngineSubmission {
-  state: "waiting" | "running" | "finished";
+  /** "pulling" = its blocks are allocated and filled from another engine (WAITING_FOR_REMOTE_KVS). */
+  state: "waiting" | "pulling" | "running" | "finished";
   /** Tokens whose KV is in the cache. */
   computedTokens: number;
   generatedTokens: number;
@@ -43,6 +59,8 @@ export interface EngineRequest extends EngineSubmission {
   blocks: number[];
   /** Prompt tokens found in the prefix cache when the request was first scheduled; −1 before. */
   cachedTokens: number;
+  /** Prompt tokens whose KV comes from another engine; 0 until blocks are allocated for them. */
+  pulledTokens: number;
   preemptions: number;
   /** Tokens of this request in the step that is being computed. */
   scheduledTokens: number;
@@ -66,12 +84,21 @@ export interface StepReport {
 }
 
 /**
- * Observer of an engine; every call names the simulated time. Calls come from `advance`, `submit` and
- * `abort`.
+ * Observer of an engine; every call names the simulated time. Calls come from every method that is given a
+ * time.
  */
 export interface EngineListener {
   /** The request entered a batch for the first time. */
   scheduled?(request: EngineRequest, nowMs: number): void;
+  /**
+   * A request with `remotePrefill` has its blocks. Nothing more happens to it before `Engine.beginPull` or
+   * `Engine.failPull`, which may be called from here.
+   */
+  allocated?(request: EngineRequest, nowMs: number): void;
+  /** The pull is over: the other engine may release its hold. Also told of a request aborted meanwhile. */
+  pulled?(request: EngineRequest, nowMs: number): void;
+  /** Nobody came for held blocks in time; they are free. */
+  expired?(holdId: string, nowMs: number): void;
   /**
    * One more token; its index is `request.generatedTokens − 1`. `previousMs` is the token before, NaN at
    * first.
@@ -87,6 +114,11 @@ export interface EngineCounters {
   prefixCacheQueryTokens: number;
   prefixCacheHitTokens: number;
   promptTokens: number;
+  /** Of `promptTokens`, those whose KV was pulled from another engine. */
+  pulledPromptTokens: number;
+  /** Prompt tokens that the local cache did not have, and those of them to be pulled, at admission. */
+  externalQueryTokens: number;
+  externalHitTokens: number;
   generatedTokens: number;
   preemptions: number;
   steps: number;

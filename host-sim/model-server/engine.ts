@@ -10,8 +10,19 @@ import {
   SequenceTooLongError,
   SubmissionError,
 } from "./engine-types.ts";
+import { HeldBlocks, type Hold } from "./held-blocks.ts";
 import { KvCache } from "./kv-cache.ts";
-import { LLAMA_3_3_70B_FP8_2XH100, LLAMA_3_3_70B_FP8_2XH100_KV_TOKENS, stepDurationMs } from "./rates.ts";
+import { pullDurationMs } from "./kv-pulls.ts";
+import {
+  KV_HOLD_MS,
+  KV_TRANSFER_BASE_MS,
+  KV_TRANSFER_BYTES_PER_MS,
+  LLAMA_3_3_70B_FP8_2XH100,
+  LLAMA_3_3_70B_FP8_2XH100_KV_TOKENS,
+  LLAMA_3_3_70B_FP8_KV_BYTES_PER_TOKEN,
+  stepDurationMs,
+} from "./rates.ts";
+import { knownTokens, Scheduler } from "./scheduler.ts";
 
 /**
  * vLLM's defaults for an API server on a GPU of at least 70 GiB (vllm/engine/arg_utils.py, v0.32.0: 8,192
@@ -26,19 +37,29 @@ export function defaultEngineConfig(): EngineConfig {
     lorasMax: 4,
     prefixCaching: true,
     rates: LLAMA_3_3_70B_FP8_2XH100,
+    kvBytesPerToken: LLAMA_3_3_70B_FP8_KV_BYTES_PER_TOKEN,
+    transferBytesPerMs: KV_TRANSFER_BYTES_PER_MS,
+    transferBaseMs: KV_TRANSFER_BASE_MS,
+    holdMs: KV_HOLD_MS,
   };
 }
 
 /**
  * One engine under simulated time. The caller owns the clock: it submits and aborts at non-decreasing times,
  * asks `nextEventMs` when something will happen, and calls `advance` no later than it wants to hear of it.
- * Equal calls give equal results.
+ * Equal calls give equal results. What is scheduled when is told in scheduler.ts.
  *
- * Scheduling is vLLM V1's (vllm/v1/core/sched/scheduler.py, v0.32.0), first come first served: running
- * requests first (decodes and further chunks of long prompts), then waiting ones while the step's token
- * budget, the batch and the cache have room. A waiting request is admitted only if its whole prompt fits into
- * free blocks (scheduler_reserve_full_isl); when a running one finds no block, the youngest running request
- * is preempted and recomputed later. In a step with a preemption nothing new is admitted.
+ * **Prefill here, decode there.** Two engines share a prompt by these calls, with or without a network between:
+ *
+ * ```
+ * prefiller.submit({ id, outputTokens: 1, holdBlocks: true, … })        finished ─► holdOf(id) is there
+ * decoder.submit({ remotePrefill: true, … })                            allocated ─► decoder.beginPull(request)
+ *   (while it waits for blocks: prefiller.extendHold(id))               pulled ─► prefiller.release(id)
+ *   (if the prefiller is gone: decoder.failPull(request))               finished "failed"
+ *   (if it ends before `allocated`: prefiller.release(id))
+ * ```
+ * Nobody computes what is pulled: it costs time, blocks and no token budget. A block that the decoder has cached
+ * is not pulled. Holds that nobody releases end by themselves (`expired`); they count in `cache.usage`.
  */
 export class Engine {
   readonly config: EngineConfig;
@@ -47,63 +68,85 @@ export class Engine {
     prefixCacheQueryTokens: 0,
     prefixCacheHitTokens: 0,
     promptTokens: 0,
+    pulledPromptTokens: 0,
+    externalQueryTokens: 0,
+    externalHitTokens: 0,
     generatedTokens: 0,
     preemptions: 0,
     steps: 0,
     busyMs: 0,
   };
-  /** Durations are multiplied by this: 1 is the configured rates, 2 a GPU at half speed. */
+  /** Step durations are multiplied by this: 1 is the configured rates, 2 a GPU at half speed. */
   slowdown = 1;
   private readonly listener: EngineListener;
-  private readonly running: EngineRequest[] = [];
-  private readonly waiting: EngineRequest[] = [];
-  private readonly batch: EngineRequest[] = [];
-  private deferredByLora = 0;
+  private readonly scheduler: Scheduler;
+  private readonly held: HeldBlocks;
+  /** Ids of holds, and of requests that will become one. */
+  private readonly holdIds = new Set<string>();
   private stepStartMs = 0;
   private stepEndMs = Number.POSITIVE_INFINITY;
   private stepPrefillTokens = 0;
   private stepDecodes = 0;
-  private finishing = false;
+  /** True while listeners may be called: what they ask for takes effect, time does not go on. */
+  private inside = false;
 
   constructor(config: EngineConfig, listener: EngineListener = {}) {
     this.config = config;
     this.listener = listener;
     this.cache = new KvCache(config.blockCount - 1);
+    this.scheduler = new Scheduler(config, this.cache, this.counters, listener);
+    this.held = new HeldBlocks(this.cache, config.holdMs);
   }
 
   get runningCount(): number {
-    return this.running.length;
+    return this.scheduler.running.length;
   }
 
+  /** Requests without a place in the batch, those that are being pulled among them, as vLLM counts. */
   get waitingCount(): number {
-    return this.waiting.length;
+    return this.scheduler.waiting.length + this.pullingCount;
+  }
+
+  /** Requests whose blocks are being pulled, or are allocated for it. */
+  get pullingCount(): number {
+    return this.scheduler.pulls.waitingCount;
   }
 
   /** Waiting requests that were passed over because their adapter has no slot. */
   get waitingForLoraCount(): number {
-    return Math.min(this.deferredByLora, this.waiting.length);
+    return Math.min(this.scheduler.deferredByLora, this.scheduler.waiting.length);
+  }
+
+  /** Blocks kept for other engines, oldest hold first. */
+  get holds(): Iterable<Hold> {
+    return this.held.all;
   }
 
   /** Adapters of the running, then of the waiting requests, each once, in order of first use. */
   loraNames(of: "running" | "waiting"): string[] {
+    const { running, waiting, pulls } = this.scheduler;
     const names = new Set<string>();
-    for (const request of of === "running" ? this.running : this.waiting) {
-      if (request.lora !== undefined) names.add(request.lora);
+    for (const request of of === "running" ? running : [...pulls.requests, ...waiting]) {
+      if (request.lora !== undefined && request.state !== "finished") names.add(request.lora);
     }
     return [...names];
   }
 
-  /** End of the current step in ms, or Infinity while there is nothing to do. */
+  /** Next end of a step, of a pull or of a hold in ms, or Infinity while there is nothing to do. */
   nextEventMs(): number {
-    return this.stepEndMs;
+    return Math.min(this.stepEndMs, this.scheduler.pulls.nextEndMs, this.held.nextExpiryMs);
   }
 
-  /** Runs every step that ends at or before `nowMs`. */
+  /** Lets everything happen that does so at or before `nowMs`. */
   advance(nowMs: number): void {
-    while (this.stepEndMs <= nowMs) {
-      const endMs = this.stepEndMs;
-      this.finishStep(endMs);
-      this.beginStep(endMs);
+    if (this.inside) return;
+    for (let eventMs = this.nextEventMs(); eventMs <= nowMs; eventMs = this.nextEventMs()) {
+      this.inside = true;
+      for (const request of this.scheduler.pulls.takeEnded(eventMs)) this.finishPull(request, eventMs);
+      for (const id of this.held.expire(eventMs)) this.expireHold(id, eventMs);
+      if (this.stepEndMs <= eventMs) this.finishStep(eventMs);
+      this.inside = false;
+      this.startIfIdle(eventMs);
     }
   }
 
@@ -113,7 +156,7 @@ export class Engine {
    */
   submit(submission: EngineSubmission, nowMs: number): EngineRequest {
     this.checkSubmission(submission);
-    if (!this.finishing) this.advance(nowMs);
+    this.advance(nowMs);
     const request: EngineRequest = {
       ...submission,
       state: "waiting",
@@ -121,6 +164,7 @@ export class Engine {
       generatedTokens: 0,
       blocks: [],
       cachedTokens: -1,
+      pulledTokens: 0,
       preemptions: 0,
       scheduledTokens: 0,
       publishedBlocks: 0,
@@ -129,22 +173,78 @@ export class Engine {
       firstTokenMs: Number.NaN,
       lastTokenMs: Number.NaN,
     };
-    this.waiting.push(request);
-    if (!this.finishing && this.stepEndMs === Number.POSITIVE_INFINITY) this.beginStep(nowMs);
+    if (submission.holdBlocks === true) this.holdIds.add(submission.id);
+    this.scheduler.waiting.push(request);
+    this.startIfIdle(nowMs);
     return request;
   }
 
-  /** Drops a request and frees its blocks; nothing happens when it has already ended. */
+  /**
+   * Drops a request and frees its blocks, those of a running transfer when that has ended; nothing happens when
+   * it has already ended. Its blocks are not held.
+   */
   abort(request: EngineRequest, nowMs: number): void {
-    if (!this.finishing) this.advance(nowMs);
+    this.advance(nowMs);
     if (request.state === "finished") return;
-    const queue = request.state === "running" ? this.running : this.waiting;
-    queue.splice(queue.indexOf(request), 1);
     this.end(request, "aborted", nowMs);
+    this.startIfIdle(nowMs);
+  }
+
+  /**
+   * Starts the transfer of a request that was `allocated`; `pulled` follows after `pullDurationMs` of its blocks.
+   * @throws SubmissionError when the request has no blocks to fill.
+   */
+  beginPull(request: EngineRequest, nowMs: number): void {
+    this.advance(nowMs);
+    this.checkPull(request);
+    const cachedBlocks = request.computedTokens / this.config.blockSize;
+    const durationMs = pullDurationMs(this.config, request.blocks.length - cachedBlocks);
+    this.scheduler.pulls.begin(request, nowMs + durationMs);
+  }
+
+  /**
+   * The blocks cannot be had: the request ends as "failed" (vLLM's kv_load_failure_policy "fail", its default).
+   * @throws SubmissionError when the request is not being pulled.
+   */
+  failPull(request: EngineRequest, nowMs: number): void {
+    this.advance(nowMs);
+    this.checkPull(request);
+    this.scheduler.pulls.remove(request);
+    this.scheduler.releaseBlocks(request);
+    if (request.state !== "finished") this.end(request, "failed", nowMs);
+    this.startIfIdle(nowMs);
+  }
+
+  /** What is held under an id; undefined: nothing (any more). */
+  holdOf(id: string): Hold | undefined {
+    return this.held.get(id);
+  }
+
+  /** Frees held blocks: they were pulled, or nobody wants them. False: no such hold. */
+  release(id: string, nowMs: number): boolean {
+    this.advance(nowMs);
+    const released = this.held.release(id);
+    if (released) this.holdIds.delete(id);
+    this.startIfIdle(nowMs);
+    return released;
+  }
+
+  /** Keeps held blocks for ⅔ of `holdMs` from now, or as long as before if that is longer. False: no such hold. */
+  extendHold(id: string, nowMs: number): boolean {
+    this.advance(nowMs);
+    return this.held.extend(id, nowMs);
+  }
+
+  private checkPull(request: EngineRequest): void {
+    if (this.scheduler.pulls.has(request)) return;
+    throw new SubmissionError(`request ${request.id} is ${request.state}, expected one with blocks to pull`);
   }
 
   private checkSubmission(submission: EngineSubmission): void {
     const { id, promptTokens, outputTokens, blockHashes } = submission;
+    if (submission.holdBlocks === true && this.holdIds.has(id)) {
+      throw new SubmissionError(`request ${id}: blocks are held under this id, expected another one`);
+    }
     if (!Number.isInteger(promptTokens) || promptTokens < 1) {
       throw new SubmissionError(`request ${id}: promptTokens is ${promptTokens}, expected an integer ≥ 1`);
     }
@@ -162,19 +262,21 @@ export class Engine {
     if (blocks > this.cache.blockCount) throw new SequenceTooLongError(id, blocks, this.cache.blockCount);
   }
 
+  private startIfIdle(nowMs: number): void {
+    if (this.inside || this.stepEndMs !== Number.POSITIVE_INFINITY) return;
+    this.inside = true;
+    this.beginStep(nowMs);
+    this.inside = false;
+  }
+
   // Plans the next step, if there is anything to compute.
   private beginStep(nowMs: number): void {
-    this.batch.length = 0;
+    this.scheduler.plan(nowMs);
+    if (this.scheduler.batch.length === 0) return;
     this.stepPrefillTokens = 0;
     this.stepDecodes = 0;
-    const budget = this.scheduleRunning(nowMs);
-    if (budget >= 0) this.scheduleWaiting(budget, nowMs);
-    if (this.batch.length === 0) {
-      this.stepEndMs = Number.POSITIVE_INFINITY;
-      return;
-    }
     let contextTokens = 0;
-    for (const request of this.batch) {
+    for (const request of this.scheduler.batch) {
       if (isDecode(request)) {
         this.stepDecodes++;
         contextTokens += request.computedTokens;
@@ -187,133 +289,41 @@ export class Engine {
     this.stepEndMs = nowMs + stepDurationMs(this.config.rates, work) * this.slowdown;
   }
 
-  // Returns the token budget left, or −1 if a request had to be preempted (then nothing new is admitted).
-  private scheduleRunning(nowMs: number): number {
-    let budget = this.config.batchedTokensMax;
-    let preempted = false;
-    for (let index = 0; index < this.running.length && budget > 0; index++) {
-      const request = this.running[index]!;
-      const tokens = Math.min(knownTokens(request) - request.computedTokens, budget);
-      while (!this.grow(request, tokens)) {
-        preempted = true;
-        const victim = this.running.pop()!;
-        this.preempt(victim, nowMs);
-        if (victim === request) return -1;
-      }
-      this.addToBatch(request, tokens);
-      budget -= tokens;
-    }
-    return preempted ? -1 : budget;
-  }
-
-  private scheduleWaiting(budget: number, nowMs: number): void {
-    const loras = new Set<string>();
-    for (const request of this.running) if (request.lora !== undefined) loras.add(request.lora);
-    this.deferredByLora = 0;
-    let index = 0;
-    while (budget > 0 && index < this.waiting.length && this.running.length < this.config.sequencesMax) {
-      const request = this.waiting[index]!;
-      if (request.lora !== undefined && loras.size >= this.config.lorasMax && !loras.has(request.lora)) {
-        this.deferredByLora++;
-        index++;
-        continue;
-      }
-      const tokens = this.admit(request, budget, nowMs);
-      if (tokens === 0) return;
-      this.waiting.splice(index, 1);
-      this.running.push(request);
-      if (request.lora !== undefined) loras.add(request.lora);
-      this.addToBatch(request, tokens);
-      budget -= tokens;
-    }
-  }
-
-  // Takes the cached prefix and blocks for the first chunk. Returns the tokens to compute, 0 if there is no
-  // room.
-  private admit(request: EngineRequest, budget: number, nowMs: number): number {
-    const { blockSize, prefixCaching } = this.config;
-    const known = knownTokens(request);
-    // The last token is always recomputed, for its logits: a fully cached prompt loses its last block.
-    const hits = prefixCaching
-      ? this.cache.findPrefix(request.blockHashes, Math.floor((known - 1) / blockSize))
-      : [];
-    const blocksNeeded = Math.ceil(known / blockSize) - hits.length;
-    if (blocksNeeded + this.cache.countFree(hits) > this.cache.freeCount) return 0;
-    for (const block of hits) this.cache.acquire(block);
-    request.blocks = hits;
-    request.computedTokens = hits.length * blockSize;
-    request.publishedBlocks = hits.length;
-    request.state = "running";
-    if (request.cachedTokens < 0) {
-      request.cachedTokens = request.computedTokens;
-      request.scheduledMs = nowMs;
-      this.counters.prefixCacheQueryTokens += request.promptTokens;
-      this.counters.prefixCacheHitTokens += request.computedTokens;
-      this.listener.scheduled?.(request, nowMs);
-    }
-    const tokens = Math.min(known - request.computedTokens, budget);
-    this.grow(request, tokens);
-    return tokens;
-  }
-
-  // Gives the request blocks for `tokens` more tokens and publishes the blocks that they fill. False: no
-  // room.
-  private grow(request: EngineRequest, tokens: number): boolean {
-    const { blockSize, prefixCaching } = this.config;
-    const end = request.computedTokens + tokens;
-    const missing = Math.ceil(end / blockSize) - request.blocks.length;
-    if (missing > this.cache.freeCount) return false;
-    for (let i = 0; i < missing; i++) request.blocks.push(this.cache.allocate());
-    if (!prefixCaching) return true;
-    const full = Math.floor(end / blockSize);
-    for (let block = request.publishedBlocks; block < full; block++) {
-      this.cache.publish(request.blocks[block]!, request.blockHashes[block]!);
-    }
-    request.publishedBlocks = full;
-    return true;
-  }
-
-  private addToBatch(request: EngineRequest, tokens: number): void {
-    request.scheduledTokens = tokens;
-    this.batch.push(request);
-  }
-
-  private preempt(request: EngineRequest, nowMs: number): void {
-    this.releaseBlocks(request);
-    request.state = "waiting";
-    request.preemptions++;
-    this.counters.preemptions++;
-    this.waiting.unshift(request);
-    this.listener.preempted?.(request, nowMs);
-  }
-
   private finishStep(endMs: number): void {
-    this.finishing = true;
+    this.stepEndMs = Number.POSITIVE_INFINITY;
     this.counters.steps++;
     this.counters.busyMs += endMs - this.stepStartMs;
-    for (const request of this.batch) {
+    for (const request of this.scheduler.batch) {
       if (request.state !== "running") continue;
       request.computedTokens += request.scheduledTokens;
       request.scheduledTokens = 0;
       if (request.computedTokens === knownTokens(request)) this.produce(request, endMs);
     }
-    let kept = 0;
-    for (const request of this.running) {
-      if (request.state === "running") this.running[kept++] = request;
-    }
-    this.running.length = kept;
     this.listener.step?.({
       endMs,
       durationMs: endMs - this.stepStartMs,
       prefillTokens: this.stepPrefillTokens,
       decodeSequences: this.stepDecodes,
     });
-    this.finishing = false;
+  }
+
+  private finishPull(request: EngineRequest, nowMs: number): void {
+    if (request.state === "finished") this.scheduler.releaseBlocks(request);
+    else this.scheduler.resumePulled(request);
+    this.listener.pulled?.(request, nowMs);
+  }
+
+  private expireHold(id: string, nowMs: number): void {
+    this.holdIds.delete(id);
+    this.listener.expired?.(id, nowMs);
   }
 
   // All known tokens are computed: the step made the next token, or ended a request that wants none.
   private produce(request: EngineRequest, nowMs: number): void {
-    if (request.generatedTokens === 0) this.counters.promptTokens += request.promptTokens;
+    if (request.generatedTokens === 0) {
+      this.counters.promptTokens += request.promptTokens;
+      this.counters.pulledPromptTokens += request.pulledTokens;
+    }
     if (request.outputTokens > 0) {
       const previousMs = request.lastTokenMs;
       request.generatedTokens++;
@@ -329,25 +339,22 @@ export class Engine {
   }
 
   private end(request: EngineRequest, reason: FinishReason, nowMs: number): void {
-    this.releaseBlocks(request);
+    if (request.holdBlocks === true) {
+      if (reason === "done") this.hold(request, nowMs);
+      else this.holdIds.delete(request.id);
+    }
+    this.scheduler.remove(request);
     request.state = "finished";
     this.listener.finished?.(request, reason, nowMs);
   }
 
-  private releaseBlocks(request: EngineRequest): void {
-    this.cache.releaseAll(request.blocks);
+  private hold(request: EngineRequest, nowMs: number): void {
+    this.held.add(request.id, request.blocks, request.computedTokens, nowMs);
     request.blocks = [];
-    request.computedTokens = 0;
-    request.publishedBlocks = 0;
-    request.scheduledTokens = 0;
   }
 }
 
-/** Tokens that exist: the prompt and what was generated so far. */
-function knownTokens(request: EngineRequest): number {
-  return request.promptTokens + request.generatedTokens;
-}
-
+// A pulled prompt computes one token against a whole context, which is a decode's work.
 function isDecode(request: EngineRequest): boolean {
-  return request.generatedTokens > 0 && request.scheduledTokens === 1;
+  return request.scheduledTokens === 1 && (request.generatedTokens > 0 || request.pulledTokens > 0);
 }

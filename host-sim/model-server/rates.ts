@@ -62,6 +62,25 @@ export const LLAMA_3_3_70B_FP8_2XH100: EngineRates = {
  */
 export const LLAMA_3_3_70B_FP8_2XH100_KV_TOKENS = 460_000;
 
+/** KV of a token in FP8: 80 layers × 8 KV heads × 128 dimensions × key and value × 1 byte = 160 KiB. */
+export const LLAMA_3_3_70B_FP8_KV_BYTES_PER_TOKEN = 163_840;
+
+/**
+ * Speed of a KV transfer, bytes a millisecond: 20 GB/s. Mooncake's transfer engine reaches 87 GB/s on four
+ * 200 Gbit/s RoCE adapters (github.com/kvcache-ai/Mooncake, README), 22 GB/s an adapter; a little is left for
+ * what else crosses it.
+ */
+export const KV_TRANSFER_BYTES_PER_MS = 20_000_000;
+
+/**
+ * What a KV transfer takes beyond its bytes, ms: the mean vllm:nixl_xfer_time_seconds of 7 pulls of 100 KiB
+ * between two vLLM 0.32.0 on one machine (CPU, NIXL over UCX over TCP) was 5.8 ms.
+ */
+export const KV_TRANSFER_BASE_MS = 5.8;
+
+/** How long a prefiller holds blocks for a decoder (vLLM 0.32.0, kv_lease_duration of NixlConnector: 30 s). */
+export const KV_HOLD_MS = 30_000;
+
 /**
  * Duration of a step in milliseconds, ≥ overheadMs.
  * The weight read hides behind prefill compute, as both TTFTs in the table above need: an additive weight

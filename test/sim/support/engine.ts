@@ -17,7 +17,10 @@ export const ROUND_RATES: EngineRates = {
   contextMsPerToken: 0,
 };
 
-/** Blocks of 4 tokens, 100 of them usable, 64 tokens a step, 8 sequences, 2 adapters. */
+/**
+ * Blocks of 4 tokens, 100 of them usable, 64 tokens a step, 8 sequences, 2 adapters. A pull takes 2 ms and 4 ms a
+ * block, a hold lasts 300 ms.
+ */
 export function smallConfig(overrides: Partial<EngineConfig> = {}): EngineConfig {
   return {
     blockSize: 4,
@@ -27,6 +30,10 @@ export function smallConfig(overrides: Partial<EngineConfig> = {}): EngineConfig
     lorasMax: 2,
     prefixCaching: true,
     rates: ROUND_RATES,
+    kvBytesPerToken: 10,
+    transferBytesPerMs: 10,
+    transferBaseMs: 2,
+    holdMs: 300,
     ...overrides,
   };
 }
