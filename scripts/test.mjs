@@ -7,12 +7,14 @@ import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { stripVTControlCharacters } from "node:util";
 import { run, step } from "./process.mjs";
-import { setupBuild, setupPackages, setupTestEnvoys } from "./setup.mjs";
+import { setupBuild, setupKubeTools, setupPackages, setupTestEnvoys } from "./setup.mjs";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 export const VITEST_PROJECTS = ["unit", "host", "sidecar", "cli", "gateways", "sim", "project", "envoy"];
 /** Those that run real Envoys of both versions. */
 const NEED_ENVOY = ["host", "project", "envoy"];
+/** Those that render charts and manifests. */
+const NEED_KUBE_TOOLS = ["gateways"];
 const OUTPUT_LINES_MAX = 300;
 const OUTPUT_LINE_CHARS_MAX = 500;
 const NODE = process.execPath;
@@ -123,6 +125,8 @@ async function main(args) {
     add(total, "build", await attempt(setupBuild));
     if (selected.some((name) => NEED_ENVOY.includes(name)))
       add(total, "Envoys", await attempt(setupTestEnvoys));
+    if (selected.some((name) => NEED_KUBE_TOOLS.includes(name)))
+      add(total, "helm and kubectl", await attempt(setupKubeTools));
     for (const name of selected) {
       if (name in CHECKS) add(total, name, await runChecks(name));
       if (name === "aspect") add(total, name, await runAspect());
