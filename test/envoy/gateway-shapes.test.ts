@@ -16,7 +16,7 @@ import { send } from "./clients.ts";
 import { type GatewayKind, type ShapedGateway, type ShapeOptions, startShape } from "./gateway-shapes.ts";
 import { POOL, until } from "./harness.ts";
 import type { Status } from "./status.ts";
-import { ask, echoOf, text } from "./support.ts";
+import { ask, destinationsOf, echoOf, text } from "./support.ts";
 
 /** kgateway 2.4's own bootstrap needs a newer Envoy than 1.36. */
 const MATRIX: readonly (readonly [GatewayKind, string])[] = [
@@ -75,6 +75,12 @@ describe.each(MATRIX)("the manifests of %s on Envoy %s", (kind, version) => {
     const reply = await ask(gateway, text("long", LONG_BYTES));
     expect(reply.status).toBe(200);
     expect(echoOf(reply).bodyBytes).toBeGreaterThan(LONG_BYTES);
+  });
+
+  it("keep the pick to themselves: the replica does not see it", async () => {
+    const reply = await ask(gateway, text("unseen", 4_000));
+    expect(reply.status).toBe(200);
+    expect(Object.keys(echoOf(reply).headers)).not.toContain("x-gateway-destination-endpoint");
   });
 
   it("let the sidecar's group, and nobody else, open the control socket", async () => {
@@ -147,6 +153,12 @@ describe.each([ENVOY_OLDEST, ENVOY_NEWEST])("Envoy Gateway's traps on Envoy %s",
     expect((await ask(gateway, text("held"))).status).toBe(200);
     await until("a resumed stream", async () => (await gateway.metric("epp_watchdog_resumes_total")) === 1);
     expect(await findings(gateway)).toContain("stop-iteration");
+  });
+
+  it("no patch of the cluster: the replica sees the pick, and doctor tells", async () => {
+    const gateway = await start("envoy-gateway", version, { without: "epp-pick-header" });
+    expect(destinationsOf(await ask(gateway, text("seen")))[0]).toMatch(/^127\.0\.0\.1:\d+$/);
+    expect(await findings(gateway)).toEqual(["pick-passed-on"]);
   });
 
   it("no ClientTrafficPolicy: a body beyond 32 KiB is 413", async () => {

@@ -1,4 +1,4 @@
-// Applies an EnvoyPatchPolicy to a listener as Envoy Gateway does, except that a patch which finds nothing is an error.
+// Applies an EnvoyPatchPolicy to a listener and a cluster as Envoy Gateway does, except that a patch which finds nothing is an error.
 import { at } from "./folders.ts";
 import type { Resource } from "./resource-schemas.ts";
 
@@ -16,39 +16,58 @@ interface Patch {
   readonly name: string;
   readonly operation: {
     readonly op: string;
-    readonly jsonPath: string;
+    readonly jsonPath?: string;
     readonly path: string;
     readonly value: unknown;
   };
 }
+
+const LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener";
+const CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 
 /** The one form of JSONPath in use: the configurations of all HTTP filters whose plugin has this name. */
 const FILTER_PATH =
   /^\.\.http_filters\[\?\(@\.typed_config\.config\.name=='([^']+)'\)\]\.typed_config\.config$/;
 
 /** @throws PatchNotAppliedError */
-export function applyPatches(policy: Resource, listener: { readonly name: string }): void {
+export function applyPatches(
+  policy: Resource,
+  listener: { readonly name: string },
+  cluster: { readonly name: string },
+): void {
   for (const [index, patch] of at<Patch[]>(policy, "spec.jsonPatches")!.entries()) {
-    const { op, jsonPath, path, value } = patch.operation;
-    if (patch.type !== "type.googleapis.com/envoy.config.listener.v3.Listener")
-      throw new PatchNotAppliedError(index, `no resource of type ${patch.type}`);
-    if (patch.name !== listener.name) throw new PatchNotAppliedError(index, `no listener ${patch.name}`);
-    const plugin = FILTER_PATH.exec(jsonPath)?.[1];
-    const targets = httpFilters(listener).filter(
-      (filter) => at(filter, "typed_config.config.name") === plugin,
-    );
-    if (plugin === undefined || targets.length === 0)
-      throw new PatchNotAppliedError(index, `nothing at ${jsonPath}`);
-    for (const target of targets) {
-      const steps = path.split("/");
+    const fail = (reason: string): never => {
+      throw new PatchNotAppliedError(index, reason);
+    };
+    const resource = { [LISTENER]: listener, [CLUSTER]: cluster }[patch.type];
+    if (resource === undefined) throw fail(`no resource of type ${patch.type}`);
+    if (patch.name !== resource.name) fail(`no resource ${patch.name}`);
+    const { op, path, value } = patch.operation;
+    if (op !== "add" && op !== "replace") fail(`unknown operation ${op}`);
+    for (const target of targetsOf(resource, patch.operation.jsonPath, fail)) {
+      const steps = path.replace(/^\//, "").split("/");
       const last = steps.pop()!;
-      const parent = at<Record<string, unknown>>(target, ["typed_config", "config", ...steps].join("."));
-      if (parent === undefined || (op === "replace" && !(last in parent)))
-        throw new PatchNotAppliedError(index, `no ${path} to ${op}`);
-      if (op !== "add" && op !== "replace") throw new PatchNotAppliedError(index, `unknown operation ${op}`);
+      const parent = steps.reduce<Record<string, unknown> | undefined>(
+        (below, step) => below?.[step] as Record<string, unknown> | undefined,
+        target,
+      );
+      if (parent === undefined || (op === "replace" && !(last in parent))) throw fail(`no ${path} to ${op}`);
       parent[last] = value;
     }
   }
+}
+
+/** What a patch's path starts at: the resource itself, or what its JSONPath finds. */
+function targetsOf(
+  resource: object,
+  jsonPath: string | undefined,
+  fail: (reason: string) => never,
+): Record<string, unknown>[] {
+  if (jsonPath === undefined) return [resource as Record<string, unknown>];
+  const plugin = FILTER_PATH.exec(jsonPath)?.[1];
+  const filters = httpFilters(resource).filter((filter) => at(filter, "typed_config.config.name") === plugin);
+  if (plugin === undefined || filters.length === 0) fail(`nothing at ${jsonPath}`);
+  return filters.map((filter) => at<Record<string, unknown>>(filter, "typed_config.config")!);
 }
 
 /** All entries of lists called http_filters, however deep. */

@@ -22,8 +22,9 @@ export function envoyGatewayShape(resources: readonly Resource[], endpoints: rea
   const gateway = find(resources, "Gateway");
   const { namespace, name } = gateway.metadata;
   const front = listener(resources, `${namespace}/${name}/${at(gateway, "spec.listeners.0.name")}`);
+  const pool = cluster(resources, endpoints);
   const patches = resources.filter(({ kind }) => kind === "EnvoyPatchPolicy");
-  for (const policy of patches) applyPatches(policy, front);
+  for (const policy of patches) applyPatches(policy, front, pool);
   const bootstrap = parse(at<string>(find(resources, "EnvoyProxy"), "spec.bootstrap.value")!) as {
     static_resources: { listeners: Json[] };
   };
@@ -31,7 +32,7 @@ export function envoyGatewayShape(resources: readonly Resource[], endpoints: rea
   return {
     front,
     listeners: resourcesOfBootstrap.listeners,
-    clusters: [cluster(resources, endpoints)],
+    clusters: [pool],
     bootstrap: rest,
   };
 }

@@ -5,6 +5,7 @@ import { error, type Finding, warning } from "./finding.ts";
 import { number, type PluginUse, type RouteUse, seconds } from "./gateway-view.ts";
 
 const DESTINATION = "x-gateway-destination-endpoint";
+const HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 /** Streams may be silent for long: a shorter limit ends answers that are merely slow. */
 const TIMEOUT_MIN_S = 600;
 /** A longer wait before the next replica on the list is time the client loses. Envoy's default is 25 ms. */
@@ -115,6 +116,15 @@ function clusterFindings(name: string, cluster: Fields): Finding[] {
           "loadBalancer.endpointOverride.extractFrom).",
       ),
     );
+  } else if (!removesPick(cluster)) {
+    findings.push(
+      warning(
+        "pick-passed-on",
+        `cluster ${name} sends ${DESTINATION} on to the replicas`,
+        "Remove it with an upstream filter, as envoy/plain/envoy.yaml does. Under Envoy Gateway an EnvoyPatchPolicy does " +
+          "that: look at its status (Programmed), and that it names each rule's cluster.",
+      ),
+    );
   }
   const connectS = seconds(cluster["connect_timeout"]) ?? CONNECT_TIMEOUT_DEFAULT_S;
   if (connectS > CONNECT_TIMEOUT_MAX_S) {
@@ -139,6 +149,16 @@ function readsPick(cluster: Fields): boolean {
       )
     );
   });
+}
+
+/** Whether a filter of the cluster takes the header away, behind the choice of a host. */
+function removesPick(cluster: Fields): boolean {
+  const filters = at(cluster, "typed_extension_protocol_options", HTTP_OPTIONS, "http_filters");
+  return list(filters).some((filter) =>
+    list(at(filter, "typed_config", "mutations", "request_mutations")).some(
+      (mutation) => String(at(mutation, "remove")).toLowerCase() === DESTINATION,
+    ),
+  );
 }
 
 function breakerFindings(name: string, cluster: Fields): Finding[] {
