@@ -1,35 +1,57 @@
-// The chart renders what the kustomize bases build, and follows its values, which its schema guards.
+// The chart as the real helm renders it: what the kustomizations build, valid, following its values, which its schema guards.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { Ajv } from "ajv";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
-import { build, find } from "./folders.ts";
-import { CHART, renderChart, renderTemplate, TemplateError } from "./helm.ts";
+import { at, build, find } from "./folders.ts";
+import { CHART, helmLint, helmTemplate, KubeToolError } from "./kube-tools.ts";
+import { gatewayPod } from "./pods.ts";
 import { type Resource, ResourceSchemas } from "./resource-schemas.ts";
+import { having } from "./shape.ts";
 import { envoyGatewayShape } from "./shape-envoy-gateway.ts";
 import { istioShape } from "./shape-istio.ts";
 import { kgatewayShape } from "./shape-kgateway.ts";
 
-interface Values {
-  gateway: string;
-  pool: { createService: boolean; [field: string]: unknown };
-  [field: string]: unknown;
-}
-
-const defaults = (gateway: string): Values => ({
-  ...(parse(readFileSync(join(CHART, "values.yaml"), "utf8")) as Values),
-  gateway,
-});
 const OTHER = {
   name: "chat",
   namespace: "inference",
-  pool: { service: "llama", port: 9000, createService: true, app: "llama-3" },
+  pool: {
+    name: "llamas",
+    service: "llama",
+    port: 9000,
+    createService: true,
+    app: "llama-3",
+    inferencePool: "big",
+  },
   sidecar: { image: "r.example.org/sidecar@sha256:0123" },
   module: { configMap: "wasm-1", image: "r.example.org/epp:2" },
 };
+const PICKER = {
+  apiVersion: "llm-d.ai/v1alpha1",
+  kind: "EndpointPickerConfig",
+  plugins: [{ type: "queue-scorer", parameters: { text: 'a "quoted" {{ word }}' } }],
+};
+const SHA256 = "0".repeat(64);
 const GATEWAYS = ["envoy-gateway", "kgateway", "istio"];
+const DISCOVERIES = ["dns", "service", "inference-pool"];
 const ENDPOINTS = ["10.0.0.1:8000"];
+
+/** Values that make what each kustomization makes, where they are not the chart's own. */
+const FOLDERS: readonly (readonly [folder: string, values: object])[] = [
+  ...GATEWAYS.flatMap((gateway): [string, object][] => [
+    [`envoy/${gateway}/base`, { gateway }],
+    [`envoy/${gateway}/overlays/service`, { gateway, pool: { discovery: "service" } }],
+    [`envoy/${gateway}/overlays/inference-pool`, { gateway, pool: { discovery: "inference-pool" } }],
+  ]),
+  ["envoy/envoy-gateway/overlays/https", { gateway: "envoy-gateway", tls: { secret: "llm-tls" } }],
+  [
+    "envoy/envoy-gateway/overlays/module-over-http",
+    {
+      gateway: "envoy-gateway",
+      module: { url: "https://files.example.com/epp-wasm/0.1.0/epp.wasm", sha256: SHA256 },
+    },
+  ],
+];
 
 /** By name; the texts in ConfigMaps as what they say. */
 function comparable(resources: readonly Resource[]): unknown[] {
@@ -41,78 +63,102 @@ function comparable(resources: readonly Resource[]): unknown[] {
     .sort((a, b) => (`${a.kind}/${a.metadata.name}` < `${b.kind}/${b.metadata.name}` ? -1 : 1));
 }
 
-describe.each(GATEWAYS)("the chart for %s", (gateway) => {
-  it("renders with its own values what the kustomize base builds", () => {
-    expect(comparable(renderChart(defaults(gateway)))).toEqual(comparable(build(`envoy/${gateway}/base`)));
-  });
+it("helm finds no fault with the chart", async () => {
+  expect(await helmLint()).toContain("0 chart(s) failed");
+});
 
-  it("renders valid resources with other values, in which no default is left", () => {
-    const resources = renderChart({ ...OTHER, gateway });
+it.each(FOLDERS)("renders what %s builds with %j", async (folder, values) => {
+  expect(comparable(await helmTemplate(values))).toEqual(comparable(build(folder)));
+});
+
+const CASES = GATEWAYS.flatMap((gateway) => DISCOVERIES.map((discovery) => [gateway, discovery] as const));
+
+describe.each(CASES)("the chart for %s by %s", (gateway, discovery) => {
+  const render = (): Promise<Resource[]> =>
+    helmTemplate({ ...OTHER, gateway, pool: { ...OTHER.pool, discovery } });
+
+  it("renders valid resources with other values, in which no default is left", async () => {
+    const resources = await render();
     const schemas = new ResourceSchemas();
     expect(resources.flatMap((resource) => schemas.faults(resource))).toEqual([]);
     expect(JSON.stringify(comparable(resources))).not.toMatch(
-      /vllm|"llm"|default|8000|registry\.example\.com|configMap\W+name\W+epp-filter/,
+      /vllm|"llm"|default|8000|registry\.example\.com|configMap\W+name\W+epp-filter|pool\W+pool\W/,
     );
     for (const { metadata } of resources)
       expect([undefined, "inference", "envoy-gateway-system"]).toContain(metadata.namespace);
   });
 
-  it("renders names that find one another", () => {
-    const resources = renderChart({ ...OTHER, gateway });
+  it("renders names that find one another", async () => {
+    const resources = await render();
     const shape = {
       "envoy-gateway": () => envoyGatewayShape(resources, ENDPOINTS),
       kgateway: () => kgatewayShape(resources, ENDPOINTS, 15_001),
       istio: () => istioShape(resources, ENDPOINTS),
     }[gateway]!;
     expect(shape().clusters.length).toBeGreaterThan(0);
+    const { serviceAccount, namespace } = gatewayPod(resources);
+    const bindings = resources.filter(({ kind }) => kind === "RoleBinding");
+    expect(bindings.map((binding) => at(binding, "subjects.0"))).toEqual(
+      discovery === "dns" ? [] : [{ kind: "ServiceAccount", name: serviceAccount.name, namespace }],
+    );
   });
+});
 
-  it("leaves a Service alone that is there already", () => {
-    const values = defaults(gateway);
-    values.pool.createService = false;
-    const kinds = renderChart(values).map(({ kind }) => kind);
+describe.each(GATEWAYS)("the chart for %s", (gateway) => {
+  it("leaves a Service alone that is there already", async () => {
+    const kinds = (await helmTemplate({ gateway, pool: { createService: false } })).map(({ kind }) => kind);
     expect(kinds).toContain("HTTPRoute");
     expect(kinds).not.toContain("Service");
+  });
+
+  it("hands the filter a configuration of one's own, byte for byte", async () => {
+    const resources = await helmTemplate({ gateway, picker: PICKER });
+    const texts = resources.map((resource) =>
+      resource.data?.["picker.yaml"] === undefined ? resource : parse(resource.data["picker.yaml"]),
+    );
+    const [plugin] = having(texts, "root_id").filter(({ root_id: role }) => role === "picker");
+    const written =
+      plugin === undefined
+        ? at(find(resources, "EnvoyExtensionPolicy"), "spec.wasm.0.config")
+        : (JSON.parse(at<string>(plugin, "configuration.value")!) as unknown);
+    expect(written).toEqual(PICKER);
   });
 });
 
 describe("the chart's schema", () => {
-  const schema = JSON.parse(readFileSync(join(CHART, "values.schema.json"), "utf8")) as object;
-  const accepts = new Ajv({ allErrors: true }).compile(schema);
-
-  it.each(GATEWAYS)("takes the chart's own values for %s", (gateway) => {
-    expect(accepts(defaults(gateway))).toBe(true);
-    expect(accepts({ ...OTHER, gateway })).toBe(true);
-  });
-
-  it.each<[string, object]>([
-    ["an unknown gateway", { gateway: "nginx" }],
-    ["an unknown field", { replicas: 2 }],
-    ["a name that Kubernetes refuses", { name: "My_Gateway" }],
-    ["a value that would end its line", { namespace: "a\nb" }],
-    ["port 0", { pool: { ...OTHER.pool, port: 0 } }],
-    ["port 65536", { pool: { ...OTHER.pool, port: 65_536 } }],
-    ["a missing field", { pool: { service: "a" } }],
-    ["an image with a space", { sidecar: { image: "a b" } }],
-  ])("refuses %s", (_, change) => {
-    expect(accepts({ ...OTHER, gateway: "istio", ...change })).toBe(false);
-  });
-});
-
-describe("the renderer", () => {
-  const file = (body: string): string => `{{- if eq .Values.gateway "istio" }}\n${body}\n{{- end }}\n`;
-
-  it.each([
-    ["a function", file("a: {{ quote .Values.name }}")],
-    ["a value that is not there", file("a: {{ .Values.none }}")],
-    ["a file without a condition", "a: 1\n"],
-    ["another condition inside", file("{{- if .Values.name }}\na: 1\n{{- end }}")],
-  ])("refuses %s", (_, template) => {
-    expect(() => renderTemplate("t.yaml", template, { ...OTHER, gateway: "istio" })).toThrow(TemplateError);
-  });
-
-  it("renders nothing for another gateway", () => {
-    expect(renderTemplate("t.yaml", file("a: 1"), { gateway: "kgateway" })).toBe("");
+  it.each<[string, object, string]>([
+    ["an unknown gateway", { gateway: "nginx" }, "/gateway"],
+    ["an unknown field", { replicas: 2 }, "replicas"],
+    ["a name that Kubernetes refuses", { name: "My_Gateway" }, "/name"],
+    ["a value that would end its line", { namespace: "a\nb" }, "/namespace"],
+    ["port 0", { pool: { port: 0 } }, "/pool/port"],
+    ["port 65536", { pool: { port: 65_536 } }, "/pool/port"],
+    ["a field taken away", { pool: { service: null } }, "service"],
+    ["an unknown way to find replicas", { pool: { discovery: "consul" } }, "/pool/discovery"],
+    ["an image with a space", { sidecar: { image: "a b" } }, "/sidecar/image"],
+    [
+      "a URL without its sha256",
+      { gateway: "envoy-gateway", module: { url: "https://a/b" } },
+      "/module/sha256",
+    ],
+    ["a short sha256", { module: { sha256: "00" } }, "/module/sha256"],
+    [
+      "a URL on a gateway that downloads nothing",
+      { gateway: "istio", module: { url: "https://a/b", sha256: SHA256 } },
+      "/module/url",
+    ],
+    [
+      "a certificate for a gateway without the overlay",
+      { gateway: "kgateway", tls: { secret: "a" } },
+      "/tls/secret",
+    ],
+    ["a configuration of another kind", { picker: { ...PICKER, kind: "Pod" } }, "/picker"],
+    ["a configuration without plugins", { picker: { ...PICKER, plugins: [] } }, "/picker"],
+  ])("refuses %s", async (_, values, field) => {
+    const refused = helmTemplate(values);
+    await expect(refused).rejects.toThrow(KubeToolError);
+    await expect(refused).rejects.toThrow("values don't meet the specifications of the schema");
+    await expect(refused).rejects.toThrow(field);
   });
 });
 
@@ -125,5 +171,4 @@ it("the chart's version is the project's", () => {
     appVersion: string;
   };
   expect([chart.version, String(chart.appVersion)]).toEqual([version, version]);
-  expect(find(renderChart(defaults("kgateway")), "Gateway").metadata.name).toBe("llm");
 });

@@ -1,6 +1,6 @@
 // The kustomizations under envoy/, built once for the tests that read them.
 import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { parse } from "yaml";
 import { ROOT } from "../../cli/envoy.ts";
 import { buildKustomization } from "./kustomize.ts";
@@ -8,12 +8,19 @@ import type { Resource } from "./resource-schemas.ts";
 
 export const BASES = ["envoy/envoy-gateway/base", "envoy/kgateway/base", "envoy/istio/base"] as const;
 
-/** Every folder under envoy/ that has a kustomization.yaml. */
+/** Every folder under envoy/ that is applied to a gateway: its bases and overlays. */
 export function kustomizations(): string[] {
-  return readdirSync(join(ROOT, "envoy"), { recursive: true, encoding: "utf8" })
-    .filter((path) => path.endsWith("/kustomization.yaml"))
-    .map((path) => join("envoy", path, ".."))
+  return manifestFiles()
+    .filter((path) => /^envoy\/[^/]+\/(base|overlays\/[^/]+)\/kustomization\.yaml$/.test(path))
+    .map((path) => join(path, ".."))
     .sort();
+}
+
+/** Every file under envoy/, from the root. */
+export function manifestFiles(): string[] {
+  return readdirSync(join(ROOT, "envoy"), { recursive: true, encoding: "utf8", withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(ROOT, join(entry.parentPath, entry.name)));
 }
 
 /** Resources of one of them, by its path from the root. */

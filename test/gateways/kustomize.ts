@@ -1,4 +1,5 @@
-// Builds a kustomization: resources, generated ConfigMaps and JSON patches; anything else in it is refused.
+// Builds a kustomization: resources, components, generated ConfigMaps and JSON patches; anything else in it is refused.
+// manifests.test.ts compares what it builds with what kubectl builds; unlike kubectl it says which files were read.
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { parse, parseAllDocuments } from "yaml";
@@ -17,9 +18,11 @@ interface Kustomization {
   readonly apiVersion?: string;
   readonly kind?: string;
   readonly resources?: readonly string[];
+  readonly components?: readonly string[];
   readonly configMapGenerator?: readonly {
     readonly name: string;
     readonly namespace?: string;
+    readonly behavior?: string;
     readonly files: readonly string[];
   }[];
   readonly generatorOptions?: { readonly disableNameSuffixHash?: boolean };
@@ -37,7 +40,13 @@ interface Operation {
   readonly value?: unknown;
 }
 
-const FIELDS = ["apiVersion", "kind", "resources", "configMapGenerator", "generatorOptions", "patches"];
+const FIELDS = [
+  ...["apiVersion", "kind", "resources", "components", "configMapGenerator", "generatorOptions", "patches"],
+];
+const API_VERSIONS: Readonly<Record<string, string>> = {
+  Kustomization: "kustomize.config.k8s.io/v1beta1",
+  Component: "kustomize.config.k8s.io/v1alpha1",
+};
 
 /**
  * The resources of a folder's kustomization.yaml, in the order of the files.
@@ -45,20 +54,23 @@ const FIELDS = ["apiVersion", "kind", "resources", "configMapGenerator", "genera
  * @throws KustomizationError
  */
 export function buildKustomization(folder: string, used: Set<string> = new Set()): Resource[] {
+  const resources: Resource[] = [];
+  accumulate(folder, "Kustomization", resources, used);
+  return resources;
+}
+
+/** Adds a folder's resources to those that are there, then changes any of them: a Component adds nothing of its own. */
+function accumulate(folder: string, kind: string, resources: Resource[], used: Set<string>): void {
   const path = join(folder, "kustomization.yaml");
   const document = parse(read(path, used)) as Kustomization;
   for (const field of Object.keys(document))
     if (!FIELDS.includes(field)) throw new KustomizationError(path, `unknown field ${field}`);
-  if (document.apiVersion !== "kustomize.config.k8s.io/v1beta1" || document.kind !== "Kustomization")
-    throw new KustomizationError(path, "expected a Kustomization of kustomize.config.k8s.io/v1beta1");
-  const resources = (document.resources ?? []).flatMap((entry) => load(join(folder, entry), used));
-  for (const { name, namespace, files } of document.configMapGenerator ?? []) {
-    if (document.generatorOptions?.disableNameSuffixHash !== true)
-      throw new KustomizationError(path, "expected disableNameSuffixHash: nothing follows a hashed name");
-    const data = Object.fromEntries(files.map((file) => keyAndText(folder, file, used)));
-    const metadata = namespace === undefined ? { name } : { name, namespace };
-    resources.push({ apiVersion: "v1", kind: "ConfigMap", metadata, data });
-  }
+  if (document.apiVersion !== API_VERSIONS[kind] || document.kind !== kind)
+    throw new KustomizationError(path, `expected a ${kind} of ${API_VERSIONS[kind]}`);
+  for (const entry of document.resources ?? []) load(join(folder, entry), resources, used);
+  for (const entry of document.components ?? [])
+    accumulate(join(folder, entry), "Component", resources, used);
+  generate(folder, path, document, resources, used);
   for (const { path: patch, target } of document.patches ?? []) {
     const found = resources.filter((resource) => matches(resource, target));
     if (found.length !== 1)
@@ -66,12 +78,36 @@ export function buildKustomization(folder: string, used: Set<string> = new Set()
     for (const operation of parse(read(join(folder, patch), used)) as Operation[])
       apply(found[0]!, operation, patch);
   }
-  return resources;
 }
 
-function load(path: string, used: Set<string>): Resource[] {
-  if (existsSync(path) && statSync(path).isDirectory()) return buildKustomization(path, used);
-  return parseAllDocuments(read(path, used)).map((document) => document.toJS() as Resource);
+/** Makes ConfigMaps, or replaces those of the base. */
+function generate(
+  folder: string,
+  path: string,
+  { configMapGenerator, generatorOptions }: Kustomization,
+  resources: Resource[],
+  used: Set<string>,
+): void {
+  for (const { name, namespace, behavior = "create", files } of configMapGenerator ?? []) {
+    if (generatorOptions?.disableNameSuffixHash !== true)
+      throw new KustomizationError(path, "expected disableNameSuffixHash: nothing follows a hashed name");
+    const data = Object.fromEntries(files.map((file) => keyAndText(folder, file, used)));
+    const metadata = namespace === undefined ? { name } : { name, namespace };
+    const made = { apiVersion: "v1", kind: "ConfigMap", metadata, data };
+    const index = resources.findIndex(
+      ({ kind, metadata: present }) =>
+        kind === "ConfigMap" && present.name === name && present.namespace === namespace,
+    );
+    if ((behavior === "create") === index >= 0 || !["create", "replace"].includes(behavior))
+      throw new KustomizationError(path, `cannot ${behavior} ConfigMap ${name}`);
+    if (index < 0) resources.push(made);
+    else resources[index] = made;
+  }
+}
+
+function load(path: string, resources: Resource[], used: Set<string>): void {
+  if (existsSync(path) && statSync(path).isDirectory()) accumulate(path, "Kustomization", resources, used);
+  else resources.push(...parseAllDocuments(read(path, used)).map((document) => document.toJS() as Resource));
 }
 
 /** "sidecar.yaml" or "key=file". */

@@ -6,7 +6,8 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { parse, stringify } from "yaml";
 import { ROOT } from "../../cli/envoy.ts";
 import { sidecarConfig } from "../../sidecar/config/schema.ts";
-import { at, BASES, build, find, kustomizations } from "./folders.ts";
+import { at, BASES, build, find, kustomizations, manifestFiles } from "./folders.ts";
+import { kubectlBuild } from "./kube-tools.ts";
 import { buildKustomization, KustomizationError } from "./kustomize.ts";
 import { type Resource, ResourceSchemas } from "./resource-schemas.ts";
 
@@ -61,6 +62,13 @@ describe.each(kustomizations())("%s", (folder) => {
     expect(sidecarConfig.safeParse(parse(data!["sidecar.yaml"]!)).error).toBeUndefined();
   });
 
+  it("is what kubectl builds", async () => {
+    const key = ({ kind, metadata }: Resource): string => `${kind}/${metadata.name}`;
+    const sorted = (list: readonly Resource[]): Resource[] =>
+      [...list].sort((a, b) => (key(a) < key(b) ? -1 : 1));
+    expect(sorted(resources)).toEqual(sorted(await kubectlBuild(folder)));
+  });
+
   it("uses every file of its folder", () => {
     const files = readdirSync(join(ROOT, folder)).map((file) => join(ROOT, folder, file));
     expect(files.filter((file) => !used.has(file))).toEqual([]);
@@ -68,6 +76,13 @@ describe.each(kustomizations())("%s", (folder) => {
 });
 
 describe("the kustomizations", () => {
+  it("use every file that is not for a gateway without Kubernetes, or a sidecar that stands alone", () => {
+    const used = new Set<string>();
+    for (const folder of kustomizations()) buildKustomization(join(ROOT, folder), used);
+    const unused = manifestFiles().filter((file) => !used.has(join(ROOT, file)));
+    expect(unused.filter((file) => !/^envoy\/(plain|kubernetes\/selector)\//.test(file))).toEqual([]);
+  });
+
   it("are one base a gateway, and overlays", () => {
     expect(kustomizations()).toEqual(expect.arrayContaining([...BASES]));
   });
@@ -129,6 +144,10 @@ describe("the kustomization reader", () => {
   let folder: string;
   const gateway = { apiVersion: "v1", kind: "ConfigMap", metadata: { name: "a" }, data: { key: "old" } };
   const target = { version: "v1", kind: "ConfigMap", name: "a" };
+  const REPLACE = {
+    configMapGenerator: [{ name: "a", behavior: "replace", files: ["a.yaml"] }],
+    generatorOptions: { disableNameSuffixHash: true },
+  };
   const write = (name: string, value: unknown): void => writeFileSync(join(folder, name), stringify(value));
   const kustomization = (fields: object): void =>
     write("kustomization.yaml", {
@@ -172,6 +191,11 @@ describe("the kustomization reader", () => {
     expect(buildKustomization(join(folder, "over"))).toEqual([gateway]);
   });
 
+  it("replaces a ConfigMap", () => {
+    kustomization(REPLACE);
+    expect(buildKustomization(folder)[0]!.data).toEqual({ "a.yaml": stringify(gateway) });
+  });
+
   it.each<[string, object, unknown[]]>([
     ["a field it does not know", { commonLabels: {} }, []],
     ["a resource that is not there", { resources: ["b.yaml"] }, []],
@@ -187,6 +211,9 @@ describe("the kustomization reader", () => {
       [{ op: "add", path: "/none/x", value: "" }],
     ],
     ["an unknown operation", { patches: [{ path: "p.yaml", target }] }, [{ op: "turn", path: "/data/key" }]],
+    ["a ConfigMap to replace that is not there", { ...REPLACE, resources: [] }, []],
+    ["a ConfigMap to make that is there", { ...REPLACE, configMapGenerator: [{ name: "a", files: [] }] }, []],
+    ["a component that is none", { components: ["."] }, []],
     ["a hashed name", { configMapGenerator: [{ name: "x", files: ["a.yaml"] }] }, []],
   ])("refuses %s", (_, fields, patch) => {
     write("p.yaml", patch);

@@ -35,7 +35,9 @@ const CONFIG_MAP_BYTES_MAX = 1_048_576;
 const STRINGS = { type: "object", additionalProperties: { type: "string" } };
 const PORT = { type: "integer", minimum: 1, maximum: 65_535 };
 
-/** The two core kinds that the manifests use, with the fields they use (kubernetes/api core/v1). */
+const NAMES = { type: "array", minItems: 1, items: { type: "string" } };
+
+/** The kinds of Kubernetes itself that the manifests use, with the fields they use (kubernetes/api core/v1, rbac/v1). */
 const CORE: Readonly<Record<string, Schema>> = {
   "v1/ConfigMap": { type: "object", properties: { data: STRINGS }, required: ["data"] },
   "v1/Service": {
@@ -56,6 +58,49 @@ const CORE: Readonly<Record<string, Schema>> = {
               required: ["port"],
               properties: { name: { type: "string" }, port: PORT, targetPort: PORT },
             },
+          },
+        },
+      },
+    },
+  },
+  "rbac.authorization.k8s.io/v1/Role": {
+    type: "object",
+    required: ["rules"],
+    properties: {
+      rules: {
+        type: "array",
+        minItems: 1,
+        items: {
+          type: "object",
+          required: ["apiGroups", "resources", "verbs"],
+          properties: { apiGroups: NAMES, resources: NAMES, resourceNames: NAMES, verbs: NAMES },
+        },
+      },
+    },
+  },
+  "rbac.authorization.k8s.io/v1/RoleBinding": {
+    type: "object",
+    required: ["roleRef", "subjects"],
+    properties: {
+      roleRef: {
+        type: "object",
+        required: ["apiGroup", "kind", "name"],
+        properties: {
+          apiGroup: { enum: ["rbac.authorization.k8s.io"] },
+          kind: { enum: ["Role", "ClusterRole"] },
+          name: { type: "string" },
+        },
+      },
+      subjects: {
+        type: "array",
+        minItems: 1,
+        items: {
+          type: "object",
+          required: ["kind", "name", "namespace"],
+          properties: {
+            kind: { enum: ["ServiceAccount"] },
+            name: { type: "string" },
+            namespace: { type: "string" },
           },
         },
       },

@@ -67,3 +67,10 @@ export function quantityBytes(text: string): number {
   if (match === null) throw new Error(`not a quantity: ${text}`);
   return Number(match[1]) * { "": 1, Ki: 1 << 10, Mi: 1 << 20, Gi: 1 << 30 }[match[2] ?? ""]!;
 }
+
+/** Everything in a value that has this field, however deep. */
+export function having(value: unknown, field: string): Json[] {
+  if (typeof value !== "object" || value === null) return [];
+  const own = field in value ? [value as Json] : [];
+  return [...own, ...Object.values(value).flatMap((child) => having(child, field))];
+}

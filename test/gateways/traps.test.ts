@@ -6,8 +6,8 @@ import { parse } from "yaml";
 import { ROOT, WASM_PATH } from "../../cli/envoy.ts";
 import { at, BASES, build, find, readYaml } from "./folders.ts";
 import { PatchNotAppliedError } from "./json-patch.ts";
-import type { Resource } from "./resource-schemas.ts";
-import { CONTROL_SOCKET, type Json, MODULE_PATH, type Shape } from "./shape.ts";
+import { gatewayPod } from "./pods.ts";
+import { CONTROL_SOCKET, having, type Json, MODULE_PATH, type Shape } from "./shape.ts";
 import { envoyGatewayShape } from "./shape-envoy-gateway.ts";
 import { FilterNotAppliedError, istioShape } from "./shape-istio.ts";
 import { kgatewayShape } from "./shape-kgateway.ts";
@@ -24,13 +24,6 @@ const shapes: Readonly<Record<string, () => Shape>> = {
   "envoy/kgateway/base": () => kgatewayShape(build(BASES[1]), ENDPOINTS, 15_001),
   "envoy/istio/base": () => istioShape(build(BASES[2]), ENDPOINTS),
 };
-
-/** Everything in a value that has this field, however deep. */
-function having(value: unknown, field: string): Json[] {
-  if (typeof value !== "object" || value === null) return [];
-  const own = field in value ? [value as Json] : [];
-  return [...own, ...Object.values(value).flatMap((child) => having(child, field))];
-}
 
 /** The listener that holds bodies for the picker. */
 function pickerListener({ front, listeners }: Shape): Json {
@@ -104,56 +97,9 @@ describe.each(Object.entries(shapes))("%s", (_, make) => {
   });
 });
 
-/** A gateway's pod as its base makes it. */
-interface Pod {
-  readonly fsGroup: unknown;
-  readonly volumes: readonly Json[];
-  readonly envoyMounts: readonly Json[];
-  readonly sidecar: Json;
-  /** Where the pods run, and so the ConfigMaps that they mount. */
-  readonly namespace: string;
-}
-
-function pod(resources: readonly Resource[]): Pod {
-  const proxy = resources.find(({ kind }) => kind === "EnvoyProxy");
-  const parameters = resources.find(({ kind }) => kind === "GatewayParameters");
-  const sidecarOf = (spec: unknown): Json =>
-    at<Json[]>(spec, "containers")!.find(({ name }) => name === "epp-sidecar")!;
-  if (proxy !== undefined) {
-    const deployment = at<Json>(proxy, "spec.provider.kubernetes.envoyDeployment")!;
-    return {
-      fsGroup: at(deployment, "pod.securityContext.fsGroup"),
-      volumes: at<Json[]>(deployment, "pod.volumes")!,
-      envoyMounts: at<Json[]>(deployment, "container.volumeMounts")!,
-      sidecar: sidecarOf(at(deployment, "patch.value.spec.template.spec")),
-      namespace: "envoy-gateway-system",
-    };
-  }
-  if (parameters !== undefined) {
-    const kube = at<Json>(parameters, "spec.kube")!;
-    return {
-      fsGroup: at(kube, "podTemplate.securityContext.fsGroup"),
-      volumes: at<Json[]>(kube, "podTemplate.extraVolumes")!,
-      envoyMounts: at<Json[]>(kube, "envoyContainer.extraVolumeMounts")!,
-      sidecar: sidecarOf(at(kube, "deploymentOverlay.spec.template.spec")),
-      namespace: "default",
-    };
-  }
-  const overlay = parse(find(resources, "ConfigMap", "epp-gateway").data!["deployment"]!) as Json;
-  const spec = at<Json>(overlay, "spec.template.spec")!;
-  const envoy = at<Json[]>(spec, "containers")!.find(({ name }) => name === "istio-proxy")!;
-  return {
-    fsGroup: at(spec, "securityContext.fsGroup"),
-    volumes: at<Json[]>(spec, "volumes")!,
-    envoyMounts: at<Json[]>(envoy, "volumeMounts")!,
-    sidecar: sidecarOf(spec),
-    namespace: "default",
-  };
-}
-
 describe.each(BASES)("the pods of %s", (folder) => {
   const resources = build(folder);
-  const { fsGroup, volumes, envoyMounts, sidecar, namespace } = pod(resources);
+  const { fsGroup, volumes, envoyMounts, sidecar, namespace } = gatewayPod(resources);
   const mounts = (path: string): Json[] =>
     [envoyMounts, sidecar["volumeMounts"] as Json[]].map((list) =>
       list.find(({ mountPath }) => mountPath === path)!,

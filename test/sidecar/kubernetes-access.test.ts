@@ -31,7 +31,7 @@ describe("rights and credentials", () => {
     expect(error.message).toMatch(
       /^Kubernetes does not let this service account list pods in namespace models: /,
     );
-    expect(error.message).toContain("envoy/kubernetes/rbac.yaml");
+    expect(error.message).toContain("as under envoy/kubernetes/");
     expect(error.message).toContain('cannot list resource "pods"');
     api.forbidden.clear();
     await eventually("the list came", () => sink.last?.length === 1);
@@ -100,17 +100,17 @@ describe("rights and credentials", () => {
 
   const service: MemberSource = { kind: "service", name: "qwen", ports: [] };
   it.each([
-    ["rbac.yaml", POOL_MEMBERS, 4],
-    ["rbac-service.yaml", service, 3],
-    ["rbac-selector.yaml", SELECTOR_MEMBERS, 1],
-  ])("of envoy/kubernetes/%s are exactly those that are used", async (file, members, kinds) => {
+    ["inference-pool", POOL_MEMBERS, 4],
+    ["service", service, 3],
+    ["selector", SELECTOR_MEMBERS, 1],
+  ])("of envoy/kubernetes/%s/rbac.yaml are exactly those that are used", async (source, members, kinds) => {
     const api = await new FakeApi().start();
     api.put("inferencepools", inferencePool());
     api.put("services", { metadata: { name: "qwen" }, spec: { selector: { app: "vllm" } } });
     discover(api, members);
     await eventually("all is watched", () => api.watchers.size === kinds);
     const used = new Set(api.requests.map(({ verb, plural }) => `${verb} ${plural}`));
-    const path = fileURLToPath(new URL(`../../envoy/kubernetes/${file}`, import.meta.url));
+    const path = fileURLToPath(new URL(`../../envoy/kubernetes/${source}/rbac.yaml`, import.meta.url));
     const documents = parseAllDocuments(readFileSync(path, "utf8")).map((one) => one.toJS() as Role);
     const role = documents.find(({ kind }) => kind === "Role")!;
     const granted = role.rules.flatMap(({ resources, verbs }) =>

@@ -40,7 +40,8 @@ export interface ApiRequest {
   readonly status: number;
 }
 
-const KINDS: ReadonlyMap<string, string> = new Map([
+/** What it knows, by plural. */
+export const KINDS: ReadonlyMap<string, string> = new Map([
   ["pods", "/api/v1"],
   ["services", "/api/v1"],
   ["endpointslices", "/apis/discovery.k8s.io/v1"],
@@ -59,8 +60,10 @@ const WATCH_QUERY = new Set([
 ]);
 export const NAMESPACE = "models";
 
-/** The server; its namespace is NAMESPACE. */
+/** The server, which has one namespace. */
 export class FakeApi {
+  constructor(readonly namespace: string = NAMESPACE) {}
+
   port = 0;
   readonly requests: ApiRequest[] = [];
   /** Requests that no client should make, for the test to find empty. */
@@ -173,7 +176,7 @@ export class FakeApi {
     const resourceVersion = String(this.version);
     const last = object ?? before;
     if (last === null) throw new Error(`${plural} has no ${name}`);
-    const after = { ...last, metadata: { namespace: NAMESPACE, ...last.metadata, resourceVersion } };
+    const after = { ...last, metadata: { namespace: this.namespace, ...last.metadata, resourceVersion } };
     if (object === null) objects.delete(name);
     else objects.set(name, after);
     const entry = { version: this.version, plural, before, after: object === null ? null : after };
@@ -238,7 +241,7 @@ export class FakeApi {
       violation("accept");
       return;
     }
-    if (path[2] !== NAMESPACE || this.forbidden.has(`${verb} ${plural}`)) {
+    if (path[2] !== this.namespace || this.forbidden.has(`${verb} ${plural}`)) {
       const who = 'User "system:serviceaccount:models:epp"';
       refuse(403, "Forbidden", `${plural} is forbidden: ${who} cannot ${verb} resource "${plural}"`);
       return;

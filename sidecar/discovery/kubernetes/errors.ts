@@ -20,7 +20,7 @@ export class KubernetesForbiddenError extends SidecarError {
   ) {
     super(
       `Kubernetes does not let this service account ${verb} ${resource} in namespace ${namespace}: ` +
-        `grant it by a Role as in envoy/kubernetes/rbac.yaml (${detail})`,
+        `grant it by a Role as under envoy/kubernetes/ (${detail})`,
     );
   }
 }
