@@ -6,6 +6,8 @@ import {
   writeBegin,
   writeByte,
   writeBytes,
+  writeF64,
+  writeJsonInner,
   writeLength,
   writeLiteral,
   writeText,
@@ -15,9 +17,9 @@ import { DESTINATIONS_MAX, POOLS_MAX, POOL_ENDPOINTS_MAX } from "../wire/limits"
 import { COLUMN_GENERATION, rowU32 } from "../pool/rows";
 import { rowAddressLen, rowAddressPtr } from "../pool/labels";
 import { NO_POOL, poolHasSnapshot, poolName, poolNameBytes } from "../pool/table";
-import { mixPair } from "../text/hash";
+import { hashBytes, mixPair } from "../text/hash";
 import { matchedKeys } from "../prefix/index";
-import { promptLoraHash, promptModelBytes, promptModelHash, promptModelPtr } from "../prompt/record";
+import { promptLoraHash } from "../prompt/record";
 import { requestReset, requestSetHeader, requestSetLora, requestSetModel } from "../schedule/request";
 import { resultRow } from "../schedule/pickers";
 import { schedule, schedulePlaced } from "../schedule/schedule";
@@ -40,9 +42,11 @@ import { H_DESTINATION, H_MAX_RETRIES, H_RETRY_ON, S_DECISION, V_RETRIES, V_RETR
 import {
   F_EARLY,
   F_HAS_PROMPT,
+  F_REWRITTEN,
   S_DESTINATIONS,
   S_GENERATIONS,
   S_POOL,
+  S_PRIORITY,
   S_PROMPT_TOKENS,
   S_ROWS,
   S_UNCACHED,
@@ -52,6 +56,7 @@ import {
 } from "./streams";
 import { publish, sync } from "./worker";
 import { commit } from "./commit";
+import { streamModelBytes, streamModelPtr } from "./rewrite";
 import { gatherCandidates, measurePrompt } from "./candidates";
 
 // Outcomes of decide().
@@ -122,9 +127,10 @@ function pick(stream: usize, pool: u32, config: u32, now: f64, entropy: u64): u3
   let model: u64 = 0;
   if (stream != 0 && hasFlag(stream, F_HAS_PROMPT)) {
     const prompt = streamPrompt(stream);
-    if (promptModelBytes(prompt) > 0) {
-      model = promptModelHash(prompt);
-      requestSetModel(model, promptModelPtr(prompt), promptModelBytes(prompt));
+    const modelBytes = streamModelBytes(stream);
+    if (modelBytes > 0) {
+      model = hashBytes(streamModelPtr(stream), modelBytes);
+      requestSetModel(model, streamModelPtr(stream), modelBytes);
     }
     requestSetLora(promptLoraHash(prompt));
   }
@@ -182,13 +188,13 @@ function meterHit(stream: usize, pool: u32): void {
   meterHitPercent(pool, ((promptTokens - load<u32>(stream, S_UNCACHED)) * 100) / promptTokens);
 }
 
-const state: usize = memory.data(512);
+const state: usize = memory.data(2048);
 
 // One line for access logs: pool, endpoint, kind, prompt and matched tokens.
 function exposeDecision(stream: usize, pool: u32, kind: u32): void {
   const row = destinationRow(stream, 0);
   const promptTokens = load<u32>(stream, S_PROMPT_TOKENS);
-  writeBegin(state, 512);
+  writeBegin(state, 2048);
   writeLiteral("pool=");
   if (pool < <u32>POOLS_MAX) writeBytes(poolName(pool), poolNameBytes(pool));
   writeLiteral(" endpoint=");
@@ -199,5 +205,18 @@ function exposeDecision(stream: usize, pool: u32, kind: u32): void {
   writeU64(promptTokens);
   writeLiteral(" matched_tokens=");
   writeU64(promptTokens - min(promptTokens, load<u32>(stream, S_UNCACHED)));
+  exposePolicy(stream);
   setFilterState(S_DECISION, state, writeLength());
+}
+
+// What the pool's policy made of the request, where it made anything of it.
+function exposePolicy(stream: usize): void {
+  const priority = load<i32>(stream, S_PRIORITY);
+  if (priority != 0) {
+    writeLiteral(" priority=");
+    writeF64(priority);
+  }
+  if (!hasFlag(stream, F_REWRITTEN)) return;
+  writeLiteral(" model=");
+  writeJsonInner(streamModelPtr(stream), streamModelBytes(stream));
 }

@@ -16,6 +16,7 @@ import { P_ROOT_ID, ROLE_NAME_INGEST, ROLE_NAME_PICKER } from "./names";
 import { setSnapshotAgeMaxMs } from "./pools";
 import { finishBody, requestBody, requestHeaders } from "./request";
 import { responseBody, responseHeaders, streamEnded } from "./response";
+import { restoreBody, restoreHeaders } from "./restore";
 import {
   NO_ROOT,
   ROLE_INGEST,
@@ -28,7 +29,17 @@ import {
   setRootConfig,
   setRootRole,
 } from "./roots";
-import { PHASE_INGEST, PHASE_READING, S_ROOT, phaseOf, streamFind, streamRemove } from "./streams";
+import {
+  F_RESTORING,
+  F_REWRITTEN,
+  PHASE_INGEST,
+  PHASE_READING,
+  S_ROOT,
+  hasFlag,
+  phaseOf,
+  streamFind,
+  streamRemove,
+} from "./streams";
 import { tick, tickFaster, tickReset } from "./tick";
 import { watchdogReset } from "./watchdog";
 
@@ -152,13 +163,17 @@ function configOf(stream: usize): u32 {
 /** proxy_on_response_headers. */
 export function onResponseHeaders(context: u32): void {
   const stream = streamFind(context);
-  if (stream != 0 && phaseOf(stream) != PHASE_INGEST) responseHeaders(stream, configOf(stream));
+  if (stream == 0 || phaseOf(stream) == PHASE_INGEST) return;
+  responseHeaders(stream, configOf(stream));
+  if (hasFlag(stream, F_REWRITTEN)) restoreHeaders(stream);
 }
 
 /** proxy_on_response_body. */
 export function onResponseBody(context: u32, bytes: u32, endOfStream: bool): void {
   const stream = streamFind(context);
-  if (stream != 0) responseBody(stream, bytes, endOfStream);
+  if (stream == 0) return;
+  responseBody(stream, bytes, endOfStream);
+  if (hasFlag(stream, F_RESTORING)) restoreBody(stream, bytes, endOfStream);
 }
 
 /**

@@ -128,8 +128,18 @@ function storeEpoch(prefix: usize, name: usize, bytes: u32, nowNs: u64): void {
   sharedSet(keyBuffer, namedKey(prefix, name, bytes), epochBuffer, 16);
 }
 
+/** A request goes by what was read this long ago, at most. */
+const FRESH_MS: f64 = 2;
+let refreshedMs: f64 = -1e9;
+
+/** refreshPools, unless that was done within FRESH_MS. */
+export function freshenPools(nowMs: f64): void {
+  if (nowMs - refreshedMs > FRESH_MS || nowMs < refreshedMs) refreshPools(nowMs);
+}
+
 /** Takes new policies and snapshots in, and lets go of the load figures of those that are too old. */
 export function refreshPools(nowMs: f64): void {
+  refreshedMs = nowMs;
   if (nowMs - registryReadMs > REGISTRY_MS || nowMs < registryReadMs) {
     registryReadMs = nowMs;
     readRegistry();

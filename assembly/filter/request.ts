@@ -7,16 +7,8 @@ import {
   STATUS_OK,
 } from "../abi/constants";
 import { inboxMark, inboxReset } from "../abi/inbox";
-import { buffer, headerPairs, nowNs, property, removeHeader, valueBytes, valuePtr } from "../abi/host";
-import {
-  headerName,
-  headerNameBytes,
-  headerValue,
-  headerValueBytes,
-  headersBegin,
-  headersNext,
-} from "../abi/headers";
-import { ascii, textEquals, writeBegin, writeLength, writeLiteral, writeU64 } from "../text/text";
+import { buffer, headerPairs, nowNs, property, valueBytes, valuePtr } from "../abi/host";
+import { ascii, writeBegin, writeLength, writeLiteral, writeU64 } from "../text/text";
 import { PROMPT_HASHED_BYTES_MAX } from "../wire/limits";
 import { chainReset, chainTextBytes } from "../prefix/chain";
 import { subsetNone, subsetTake } from "../pool/subset";
@@ -33,6 +25,7 @@ import {
   configPoolName,
   configPoolNameBytes,
   configResponseSampleEvery,
+  configRewriteBytesMax,
 } from "../schema/settings";
 import {
   COUNT_HEADER_ONLY,
@@ -44,26 +37,8 @@ import {
   meterDecision,
 } from "./counters";
 import { DECIDED, NONE_ELIGIBLE, NO_SNAPSHOT, decide, decideWithoutStream } from "./decide";
-import {
-  H_CONTENT_LENGTH,
-  H_DATA_PARALLEL,
-  H_DESTINATION,
-  H_ENCODERS,
-  H_KV_SOURCE,
-  H_MAX_RETRIES,
-  H_METHOD,
-  H_MODEL_REWRITE,
-  H_MODEL_REWRITE_ALIAS,
-  H_PATH,
-  H_PREFILLER,
-  H_RETRY_GRPC_ON,
-  H_RETRY_HEADER_NAMES,
-  H_RETRY_ON,
-  H_RETRY_STATUS_CODES,
-  P_SUBSET,
-  V_POST,
-} from "./names";
-import { refreshPools, resolvePool } from "./pools";
+import { P_SUBSET } from "./names";
+import { freshenPools, refreshPools, resolvePool } from "./pools";
 import {
   REFUSED_BAD_BODY,
   REFUSED_NO_ENDPOINTS,
@@ -73,9 +48,19 @@ import {
 } from "./reply";
 import { refuse, refuseText } from "./reply";
 import {
+  UNKNOWN_LENGTH,
+  requestContentLength,
+  requestIsPost,
+  requestPath,
+  requestPathBytes,
+  walkHeaders,
+} from "./request-headers";
+import { givesModel, notePolicyHeaders, noteUnread, rewriteModel, wantsRewrite } from "./rewrite";
+import {
   F_EARLY,
   F_HAS_PROMPT,
   F_INFERENCE,
+  F_MODEL_GIVEN,
   F_SAMPLED,
   F_STREAM,
   PHASE_DECIDED,
@@ -88,6 +73,7 @@ import {
   S_SEEN,
   S_STARTED,
   clearFlag,
+  hasFlag,
   setFlag,
   setPhase,
   streamAdd,
@@ -99,29 +85,24 @@ import { nowMs, startWorker } from "./worker";
 
 /** Bytes of body asked of the host at a time. */
 const READ_BYTES: u32 = 262144;
-const UNKNOWN_LENGTH: u32 = 0xffffffff;
-
-// What one walk over the headers found.
-let path: usize = 0;
-let pathBytes: u32 = 0;
-let isPost: bool = false;
-let contentLength: u32 = UNKNOWN_LENGTH;
 
 /** Request headers of a picker stream under `config`; `root` is the root's index. */
 export function requestHeaders(context: u32, root: u32, config: u32, endOfStream: bool): u32 {
   startWorker();
   countUp(COUNT_REQUESTS);
   if (headerPairs(MAP_REQUEST_HEADERS) != STATUS_OK) return ACTION_CONTINUE;
-  walkHeaders();
-  const api = isPost ? apiOfPath(path, pathBytes) : API_OTHER;
+  walkHeaders(valuePtr(), valueBytes());
+  const api = requestIsPost() ? apiOfPath(requestPath(), requestPathBytes()) : API_OTHER;
+  const contentLength = requestContentLength();
   const pool = findPool(config);
   if (pool == NO_POOL || !poolHasSnapshot(pool)) return withoutSnapshot(config, api, pool);
   if (contentLength != UNKNOWN_LENGTH && contentLength > configBodyBytesMax(config)) {
-    return refuseTooLarge(api, configBodyBytesMax(config));
+    return refuseTooLarge(api, contentLength, configBodyBytesMax(config));
   }
   const stream = streamAdd(context);
   if (stream == 0) {
     countUp(COUNT_STREAM_OVERFLOW);
+    if (!endOfStream && api != API_OTHER) noteUnread(pool, false);
     takeSubset(pool);
     return afterDecision(0, api, decideWithoutStream(pool, config));
   }
@@ -132,6 +113,7 @@ export function requestHeaders(context: u32, root: u32, config: u32, endOfStream
   store<f64>(stream, <f64>nowNs() / 1000000, S_STARTED);
   if (api != API_OTHER) setFlag(stream, F_INFERENCE);
   sampleSome(stream, config);
+  notePolicyHeaders(stream, pool, config);
   if (endOfStream || api == API_OTHER) return conclude(stream, config, false);
   if (isHeaderOnly(root, load<f64>(stream, S_STARTED))) {
     countUp(COUNT_HEADER_ONLY);
@@ -146,79 +128,11 @@ export function requestHeaders(context: u32, root: u32, config: u32, endOfStream
 
 // A worker's first stream comes before its first tick: what others were sent is looked up before it counts as absent.
 function findPool(config: u32): u32 {
+  freshenPools(nowMs());
   const pool = resolvePool(configPoolName(config), configPoolNameBytes(config));
   if (pool != NO_POOL && poolHasSnapshot(pool)) return pool;
   refreshPools(nowMs());
   return resolvePool(configPoolName(config), configPoolNameBytes(config));
-}
-
-// Notes what the decision needs and removes the headers that only we may set: a client must not steer.
-function walkHeaders(): void {
-  path = 0;
-  pathBytes = 0;
-  isPost = false;
-  contentLength = UNKNOWN_LENGTH;
-  let removals: u32 = 0;
-  headersBegin(valuePtr(), valueBytes());
-  while (headersNext()) {
-    const name = headerName();
-    const bytes = headerNameBytes();
-    const first = load<u8>(name);
-    if (first == 58) {
-      if (textEquals(H_PATH, name, bytes)) {
-        path = headerValue();
-        pathBytes = headerValueBytes();
-      } else if (textEquals(H_METHOD, name, bytes)) {
-        isPost = textEquals(V_POST, headerValue(), headerValueBytes());
-      }
-    } else if (first == 99) {
-      if (textEquals(H_CONTENT_LENGTH, name, bytes))
-        contentLength = parseLength(headerValue(), headerValueBytes());
-    } else if (first == 120) {
-      removals |= steering(name, bytes);
-    }
-  }
-  if (removals != 0) removeSteering(removals);
-}
-
-// A bit for each steering header, those that a decision replaces too: a request may remain undecided.
-const STEERING: u32 = 12;
-const steeringNames: usize = memory.data(12 * 4, 4);
-store<u32>(steeringNames, <u32>H_DESTINATION, 0);
-store<u32>(steeringNames, <u32>H_PREFILLER, 4);
-store<u32>(steeringNames, <u32>H_ENCODERS, 8);
-store<u32>(steeringNames, <u32>H_DATA_PARALLEL, 12);
-store<u32>(steeringNames, <u32>H_KV_SOURCE, 16);
-store<u32>(steeringNames, <u32>H_MODEL_REWRITE, 20);
-store<u32>(steeringNames, <u32>H_MODEL_REWRITE_ALIAS, 24);
-store<u32>(steeringNames, <u32>H_RETRY_GRPC_ON, 28);
-store<u32>(steeringNames, <u32>H_RETRY_STATUS_CODES, 32);
-store<u32>(steeringNames, <u32>H_RETRY_HEADER_NAMES, 36);
-store<u32>(steeringNames, <u32>H_RETRY_ON, 40);
-store<u32>(steeringNames, <u32>H_MAX_RETRIES, 44);
-
-function steering(name: usize, bytes: u32): u32 {
-  for (let i: u32 = 0; i < STEERING; i++) {
-    if (textEquals(load<u32>(steeringNames + ((<usize>i) << 2)), name, bytes)) return 1 << i;
-  }
-  return 0;
-}
-
-function removeSteering(removals: u32): void {
-  for (let i: u32 = 0; i < STEERING; i++) {
-    if (removals & (1 << i)) removeHeader(MAP_REQUEST_HEADERS, load<u32>(steeringNames + ((<usize>i) << 2)));
-  }
-}
-
-// Saturates, so that a longer number is too large and not unknown.
-function parseLength(ptr: usize, bytes: u32): u32 {
-  let value: u64 = 0;
-  for (let i: u32 = 0; i < bytes; i++) {
-    const digit = <u32>load<u8>(ptr + i) - 48;
-    if (digit > 9) return UNKNOWN_LENGTH;
-    value = min<u64>(value * 10 + digit, 0xfffffffe);
-  }
-  return bytes == 0 ? UNKNOWN_LENGTH : <u32>value;
 }
 
 let streamsSinceSample: u32 = 0;
@@ -244,7 +158,7 @@ function withoutSnapshot(config: u32, api: u32, pool: u32): u32 {
 
 const message: usize = memory.data(160);
 
-function refuseTooLarge(api: u32, limit: u32): u32 {
+function refuseTooLarge(api: u32, contentLength: u32, limit: u32): u32 {
   writeBegin(message, 160);
   writeLiteral("content-length ");
   writeU64(contentLength);
@@ -266,6 +180,7 @@ function takeSubset(pool: u32): void {
 /** Decides with what is known and goes on, or refuses. */
 export function conclude(stream: usize, config: u32, blind: bool): u32 {
   setPhase(stream, PHASE_DECIDED);
+  if (blind) noteUnread(load<u32>(stream, S_POOL), hasFlag(stream, F_MODEL_GIVEN));
   takeSubset(load<u32>(stream, S_POOL));
   const outcome = decide(stream, config, blind);
   return afterDecision(stream, load<u32>(stream, S_API), outcome);
@@ -289,10 +204,12 @@ export function requestBody(stream: usize, config: u32, size: u32, endOfStream: 
   noteBodyCallback(load<u32>(stream, S_ROOT));
   const prompt = streamPrompt(stream);
   let seen = load<u32>(stream, S_SEEN);
-  while (seen < size) {
+  // A body that may have to be edited is held, and read again then: no further than that has room for.
+  const bytesMax = wantsRewrite(stream) ? configRewriteBytesMax(config) : 0xffffffff;
+  while (seen < size && seen < bytesMax) {
     const mark = inboxMark();
-    if (buffer(BUFFER_REQUEST_BODY, seen, min(size - seen, READ_BYTES)) != STATUS_OK || valueBytes() == 0)
-      break;
+    const piece = min(min(size, bytesMax) - seen, READ_BYTES);
+    if (buffer(BUFFER_REQUEST_BODY, seen, piece) != STATUS_OK || valueBytes() == 0) break;
     const status = promptFeed(prompt, valuePtr(), valueBytes());
     seen += valueBytes();
     inboxReset(mark);
@@ -311,16 +228,19 @@ export function finishBody(stream: usize, config: u32, isWhole: bool): u32 {
     clearFlag(stream, F_HAS_PROMPT);
   } else if (isWhole) {
     if (promptEnd(prompt) != 0) return badBody(stream, config);
-    if (!promptHasModel(prompt) && apiNeedsModel(load<u32>(stream, S_API))) return refuseModel(stream);
+    const lacksModel = !promptHasModel(prompt) && apiNeedsModel(load<u32>(stream, S_API));
+    if (lacksModel && !givesModel(stream)) return refuseModel(stream);
   } else {
     setFlag(stream, F_EARLY);
   }
   if (promptStream(prompt)) setFlag(stream, F_STREAM);
+  rewriteModel(stream, isWhole);
   return conclude(stream, config, false);
 }
 
-// Enough was read: the budget is spent, or no more text would be hashed, and the model is known or does not matter.
+// Enough was read: all that is held for a rewrite, or else: the budget is spent, or no more text would be hashed, and the model is known or does not matter.
 function isPastBudget(stream: usize, config: u32, seen: u32): bool {
+  if (wantsRewrite(stream)) return seen >= configRewriteBytesMax(config);
   if (seen < configDecisionBytesMax(config)) {
     if (chainTextBytes(streamChain(stream)) < <u32>PROMPT_HASHED_BYTES_MAX) return false;
   }

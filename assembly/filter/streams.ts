@@ -22,10 +22,10 @@ export const PHASE_CONTROL: u32 = 5;
 //   │ 20 u32 pool   24 f64 started ms   32 u64 key root   40 u32 content length (~0 unknown)  │
 //   │ 44 u32 api   48 u32 prompt tokens   52 u32 uncached tokens   56 u16 keys matched        │
 //   │ 58 u8 destinations   60 u16 rows[3]   66 u16 generations[3]   72 u32 prefix row         │
-//   │ 76 u32 text bytes                                                                       │
-//   ├ 80 chain ── prompt record ── usage record ──────────────────────────────────────────────┤
+//   │ 76 u32 text bytes   124 i32 priority   128 u64 session                                  │
+//   ├ 136 chain ── prompt record ── usage record ──────────────────────────────────────────────┤
 //   └────────────────────────────────────────────────────────────────────────────────────────┘
-const AT_CHAIN: usize = 80;
+const AT_CHAIN: usize = 136;
 const AT_PROMPT: usize = AT_CHAIN + CHAIN_BYTES;
 const AT_USAGE: usize = AT_PROMPT + PROMPT_BYTES;
 const STREAM_BYTES: usize = (AT_USAGE + USAGE_BYTES + 15) & ~15;
@@ -48,6 +48,10 @@ export const S_ROWS: usize = 60;
 export const S_GENERATIONS: usize = 66;
 export const S_PREFIX_ROW: usize = 72;
 export const S_TEXT_BYTES: usize = 76;
+/** i32: of the request's objective; 0 = none, or none that the pool's policy knows. */
+export const S_PRIORITY: usize = 124;
+/** Hash of the session's or tenant's id; 0 = none given, or nothing depends on it. */
+export const S_SESSION: usize = 128;
 
 // Flags.
 /** A request is reserved at rows[0] (or where it moved to). */
@@ -72,6 +76,12 @@ export const F_STREAM: u32 = 256;
 export const F_INFERENCE: u32 = 512;
 /** Decided before the body ended. */
 export const F_EARLY: u32 = 1024;
+/** A trusted header names the model to be asked for; it stands in the stream's restore record. */
+export const F_MODEL_GIVEN: u32 = 2048;
+/** The body's model was exchanged; the names stand in the stream's restore record. */
+export const F_REWRITTEN: u32 = 4096;
+/** The response is read to give the client's name back. */
+export const F_RESTORING: u32 = 8192;
 
 const streams: usize = memory.data(4096 * 2048, 16);
 const freeSlots: usize = memory.data(4096 * 2, 2);
@@ -94,6 +104,10 @@ export function streamsTouched(): u32 {
 
 export function streamAt(slot: u32): usize {
   return streams + <usize>slot * STREAM_BYTES;
+}
+/** Number of a record's place, below STREAMS_MAX. */
+export function streamSlot(stream: usize): u32 {
+  return <u32>((stream - streams) / STREAM_BYTES);
 }
 export function streamChain(stream: usize): usize {
   return stream + AT_CHAIN;

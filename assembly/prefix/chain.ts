@@ -8,7 +8,7 @@
 // them that are prompt text themselves, tools and a system text apart from the messages, come first in the
 // engine's prompt: they are the chain's head and have one key of their own, the shallowest.
 import { PROMPT_HASHED_BYTES_MAX } from "../wire/limits";
-import { PRIME_1, PRIME_2, PRIME_3, PRIME_4, PRIME_5, mixPair } from "../text/hash";
+import { PRIME_1, PRIME_2, PRIME_3, PRIME_4, PRIME_5, hashBytes, mixPair } from "../text/hash";
 
 /** Bytes hashed at a time. */
 export const BLOCK_BYTES: u32 = 64;
@@ -114,6 +114,12 @@ export function chainBoundary(chain: usize, tag: u64): void {
   store<u32>(chain, textBytes, AT_TEXT_BYTES);
 }
 const boundaryTag: usize = memory.data(8, 8);
+
+/** One hash of all text hashed so far, whole blocks or not. */
+export function chainDigest(chain: usize): u64 {
+  const rest = <u32>load<u16>(chain, AT_PARTIAL_BYTES);
+  return mixPair(load<u64>(chain, AT_HASH), hashBytes(chain + AT_PARTIAL, rest));
+}
 
 /** Bytes of text so far, beyond the hashed ones too. */
 export function chainTextBytes(chain: usize): u32 {

@@ -3,6 +3,7 @@ import { chainRelease } from "../prefix/chain";
 import {
   AT_AUDIOS,
   AT_CHAIN,
+  AT_FIRST_TURN,
   AT_IMAGES,
   AT_ITEMS,
   AT_KINDS,
@@ -28,6 +29,7 @@ export function beginPrompt(record: usize): void {
     store<u32>(record, 0, AT_VIDEOS);
     store<u32>(record, 0, AT_TOKEN_IDS);
     store<u32>(record, 0, AT_ITEMS);
+    store<u64>(record, 0, AT_FIRST_TURN);
     clearFlag(record, FLAG_BAD_ID | FLAG_JOIN);
   }
   setFlag(record, FLAG_PROMPT);

@@ -33,6 +33,8 @@ export const FIELD_PROMPT: u8 = 6;
 export const FIELD_INPUT_IDS: u8 = 7;
 export const FIELD_SAMPLING: u8 = 8;
 export const FIELD_LORA: u8 = 9;
+/** Who asks. */
+export const FIELD_USER: u8 = 10;
 export const FIELD_INGREDIENT: u8 = 16;
 
 // Ingredients: fields beside the prompt's text that change what the engine computes for it. Their order in
@@ -95,6 +97,7 @@ export function bodyField(api: u32, ptr: usize, bytes: u32): u8 {
   if (isWord(ptr, bytes, "model")) return FIELD_MODEL;
   if (isWord(ptr, bytes, "stream")) return FIELD_STREAM;
   if (isWord(ptr, bytes, "n")) return FIELD_N;
+  if (isWord(ptr, bytes, "user")) return FIELD_USER;
   const own = ownField(api, ptr, bytes);
   if (own != FIELD_NONE) return own;
   const ingredient = ingredientOf(api, ptr, bytes);

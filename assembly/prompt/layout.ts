@@ -1,7 +1,7 @@
 // The prompt record of one stream: what is kept of a request body while it is read.
 import { SCANNER_BYTES } from "../json/scanner";
 
-//   ┌ prompt, 904 bytes, owned by the caller, 8-byte aligned ───────────────────────────────────────────┐
+//   ┌ prompt, 928 bytes, owned by the caller, 8-byte aligned ───────────────────────────────────────────┐
 //   │   0 scanner[128]                                                                                  │
 //   │ 128 u32 chain   132 u8 api   133 u8 scope   134 u8 depth   135 u8 field                           │
 //   │ 136 u32 flags   140 u32 kinds   144 i32 max tokens   148 i32 max completion tokens   152 u32 n    │
@@ -11,7 +11,8 @@ import { SCANNER_BYTES } from "../json/scanner";
 //   │ 198 u8 error   199 u8 bad item's bytes   200 u64 tree   208 u32 tree events   212 u32 tree target │
 //   │ 216 u64 digest   224 u32 digest bytes   228 u32 tail bytes   232 u8[32] tail                      │
 //   │ 264 u64[4] tags   296 u64[24] ingredients   488 u64 LoRA   496 u8[65] scopes                      │
-//   │ 568 u8[48] word   616 u8[24] bad item   640 u8[256] model   896 u64 key                                │
+//   │ 568 u8[48] word   616 u8[24] bad item   640 u8[256] model   896 u64 key   904 u32 head bytes      │
+//   │ 912 u64 user   920 u64 first turn                                                                 │
 //   └───────────────────────────────────────────────────────────────────────────────────────────────────┘
 export const AT_CHAIN: usize = 128;
 export const AT_API: usize = 132;
@@ -57,10 +58,15 @@ export const AT_KEY_HASH: usize = 896;
 /** u32: bytes of prompt text before the messages: tools, system text. */
 export const AT_HEAD: usize = 904;
 
+/** u64: hash of `user`, 0 without. */
+export const AT_USER: usize = 912;
+/** u64: hash of the conversation up to the end of its first user message, 0 before that. */
+export const AT_FIRST_TURN: usize = 920;
+
 /** Bytes of a model's name that are kept; a longer name is cut, and then no endpoint serves it. */
 export const MODEL_BYTES_MAX: u32 = 256;
 /** Bytes of a prompt record. */
-export const PROMPT_BYTES: usize = 912;
+export const PROMPT_BYTES: usize = 928;
 /** Longest name of a field or value that is told apart; no name that matters is longer. */
 export const WORD_BYTES_MAX: u32 = 48;
 /** Content blocks inside content blocks that are read as text; deeper ones are hashed whole. */
@@ -119,6 +125,8 @@ export const FLAG_SKIP_NEXT: u32 = 1 << 10;
 export const FLAG_COUNT_TEXT: u32 = 1 << 11;
 /** An element of input_ids or token_ids is none. */
 export const FLAG_BAD_ID: u32 = 1 << 12;
+/** The message that is open is the user's. */
+export const FLAG_USER_TURN: u32 = 1 << 13;
 
 // Kinds of the prompt's value and of its elements, as seen so far.
 export const KIND_TEXT: u32 = 1 << 0;

@@ -5,6 +5,7 @@
 // like are kept. A name that comes twice counts as Python's json.loads has it: the last one wins.
 import { JSON_OK } from "../json/events";
 import { scannerEnd, scannerFeed, scannerReset } from "../json/scanner";
+import { chainDigest, chainKey, chainKeyCount, chainTextBytes } from "../prefix/chain";
 import { hashBytes } from "../text/hash";
 import { apiIsChecked } from "./api";
 import { foldIngredients } from "./ingredients";
@@ -15,6 +16,7 @@ import {
   AT_CHAIN,
   AT_ERROR,
   AT_EXTRA,
+  AT_FIRST_TURN,
   AT_HEAD,
   AT_IMAGES,
   AT_INGREDIENTS,
@@ -27,6 +29,7 @@ import {
   AT_N,
   AT_TOKEN_IDS,
   AT_TOOLS,
+  AT_USER,
   AT_VIDEOS,
   FLAG_ENDED,
   FLAG_MODEL,
@@ -188,6 +191,25 @@ export function promptExtraBytes(record: usize): u32 {
 /** Those of them that stand before the messages in the engine's prompt: tools, functions, documents, system text. */
 export function promptHeadBytes(record: usize): u32 {
   return load<u32>(record, AT_HEAD);
+}
+
+/** Keys of a text prompt that stand for its beginning: its first 512 bytes. */
+const BEGINNING_KEYS: u32 = 8;
+
+/**
+ * What tells the conversation apart and is the same in all its turns: the hash of `user`, else of the messages up to
+ * the first one of the user's, else of the first 512 bytes of the prompt. 0 when there is nothing of that. To be
+ * asked before the decision gives the chain a head.
+ */
+export function promptConversation(record: usize): u64 {
+  const user = load<u64>(record, AT_USER);
+  if (user != 0) return user;
+  const first = load<u64>(record, AT_FIRST_TURN);
+  if (first != 0) return first;
+  const chain = <usize>load<u32>(record, AT_CHAIN);
+  const keys = min<u32>(chainKeyCount(chain), BEGINNING_KEYS);
+  if (keys > 0) return chainKey(chain, keys - 1, 0);
+  return chainTextBytes(chain) > 0 ? chainDigest(chain) : 0;
 }
 
 /** What promptFeed or promptEnd last returned. */

@@ -1,6 +1,7 @@
 // String values of a request body, piece by piece: prompt text, names, and what is hashed.
 import { chainBoundary, chainText, chainTextBytes } from "../prefix/chain";
 import { mixPair } from "../text/hash";
+import { ascii, textBytes } from "../text/text";
 import { beginPrompt } from "./begin";
 import { digestAdd, digestEnd, digestOf } from "./digest";
 import {
@@ -9,10 +10,12 @@ import {
   FIELD_LORA,
   FIELD_MODEL,
   FIELD_PROMPT,
+  FIELD_USER,
   INGREDIENT_TOOL_CHOICE,
   PART_CONTENT,
   PART_IGNORED,
   PART_OTHER,
+  PART_ROLE,
   PART_TEXT,
   PART_TYPE,
   isTextType,
@@ -39,11 +42,13 @@ import {
   AT_MODEL,
   AT_MODEL_BYTES,
   AT_SCOPE,
+  AT_USER,
   AT_VIDEOS,
   FLAG_INPUT_IDS,
   FLAG_IN_STRING,
   FLAG_JOIN,
   FLAG_MODEL,
+  FLAG_USER_TURN,
   KIND_EMPTY_TEXT,
   KIND_ITEM_TEXT,
   KIND_SCALAR,
@@ -108,6 +113,9 @@ function bodyString(record: usize, ptr: usize, len: u32, isFirst: bool, isLast: 
     if (isLast && load<u16>(record, AT_MODEL_BYTES) > 0) setFlag(record, FLAG_MODEL);
   } else if (field >= FIELD_INGREDIENT) {
     ingredientString(record, <u32>(field - FIELD_INGREDIENT), ptr, len, isLast);
+  } else if (field == FIELD_USER) {
+    if (isLast) store<u64>(record, digestEnd(record, ptr, len), AT_USER);
+    else digestAdd(record, ptr, len);
   } else if (field == FIELD_LORA) {
     if (isLast) deliver(record, TARGET_LORA, JSON_STRING, digestEnd(record, ptr, len));
     else digestAdd(record, ptr, len);
@@ -175,9 +183,14 @@ function messageString(record: usize, ptr: usize, len: u32, isFirst: bool, isLas
     return;
   }
   if (field == PART_OTHER) countExtra(record, len);
-  if (isLast) deliver(record, TARGET_TAG, JSON_STRING, digestEnd(record, ptr, len));
-  else digestAdd(record, ptr, len);
+  if (!isLast) return digestAdd(record, ptr, len);
+  const hash = digestEnd(record, ptr, len);
+  const isMessage = load<u8>(record, AT_SCOPE) == SCOPE_MESSAGE;
+  if (field == PART_ROLE && isMessage && hash == USER_HASH) setFlag(record, FLAG_USER_TURN);
+  deliver(record, TARGET_TAG, JSON_STRING, hash);
 }
+const USER = ascii("user");
+const USER_HASH = digestOf(USER, textBytes(USER));
 
 function typeString(record: usize, bytes: u32): void {
   const type = wordPtr();

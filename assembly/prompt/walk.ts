@@ -15,7 +15,7 @@ import {
   SINK_GO,
   SINK_INTEGERS,
 } from "../json/events";
-import { chainBoundary } from "../prefix/chain";
+import { chainBoundary, chainDigest } from "../prefix/chain";
 import { API_SGLANG_GENERATE } from "./api";
 import { beginPrompt } from "./begin";
 import { digestAdd, digestEnd } from "./digest";
@@ -29,6 +29,7 @@ import {
   FIELD_PROMPT,
   FIELD_SAMPLING,
   FIELD_STREAM,
+  FIELD_USER,
   INGREDIENT_FUNCTIONS,
   INGREDIENT_TOOLS,
   PART_CONTENT,
@@ -58,6 +59,7 @@ import {
   AT_API,
   AT_CHAIN,
   AT_FIELD,
+  AT_FIRST_TURN,
   AT_ITEMS,
   AT_KEY_HASH,
   AT_MESSAGES,
@@ -65,6 +67,7 @@ import {
   AT_SCOPE,
   AT_TAG_LEVEL,
   AT_TOOLS,
+  AT_USER,
   FLAG_BAD_FIELD,
   FLAG_ENDED,
   FLAG_INPUT_IDS,
@@ -72,6 +75,7 @@ import {
   FLAG_MODEL,
   FLAG_ROOT,
   FLAG_STREAM,
+  FLAG_USER_TURN,
   KIND_ARRAY,
   KIND_ITEM_LIST,
   KIND_ITEM_OBJECT,
@@ -174,6 +178,8 @@ function startBodyField(record: usize, field: u8): u8 {
     clearFlag(record, FLAG_MODEL);
   } else if (field == FIELD_STREAM) {
     clearFlag(record, FLAG_STREAM);
+  } else if (field == FIELD_USER) {
+    store<u64>(record, 0, AT_USER);
   } else if (
     field == FIELD_INGREDIENT + INGREDIENT_TOOLS ||
     field == FIELD_INGREDIENT + INGREDIENT_FUNCTIONS
@@ -250,7 +256,7 @@ function openInList(record: usize, isObject: bool): u8 {
 
 function startMessage(record: usize): void {
   store<u8>(record, 0, AT_TAG_LEVEL);
-  clearFlag(record, FLAG_JOIN);
+  clearFlag(record, FLAG_JOIN | FLAG_USER_TURN);
 }
 
 // A member of a message or of a content block that is an array or object.
@@ -279,6 +285,9 @@ function close(record: usize): void {
   const scope = load<u8>(record, AT_SCOPE);
   if (scope == SCOPE_MESSAGE) {
     endTag(record);
+    if (hasFlag(record, FLAG_USER_TURN) && load<u64>(record, AT_FIRST_TURN) == 0) {
+      store<u64>(record, chainDigest(<usize>load<u32>(record, AT_CHAIN)) | 1, AT_FIRST_TURN);
+    }
   } else if (scope == SCOPE_PART) {
     endTag(record);
     store<u8>(record, load<u8>(record, AT_TAG_LEVEL) - 1, AT_TAG_LEVEL);

@@ -6,6 +6,8 @@
 // | fail | open | open, closed | without a snapshot: let Envoy balance, or answer 503 |
 // | decisionBytesMax | 28672 | 1024 … 16777216 | body bytes waited for before deciding |
 // | modelWaitBytesMax | decisionBytesMax | 0 … 16777216 | the same where several models are served |
+// | rewriteBytesMax | 983040 | 1024 … 1048576 | body bytes held where the model may have to be rewritten |
+// | trustModelRewriteHeader | false | true, false | x-llm-d-model-name-rewrite names the model where no rule does |
 // | bodyBytesMax | 16777216 | 1024 … 1073741824 | a longer content-length is answered 413 |
 // | snapshotAgeMaxMs | 3000 | 100 … 600000 | older load figures are ignored |
 // | destinations | 3 | 1 … 3 | endpoints in the destination header: the pick and its fallbacks |
@@ -22,6 +24,8 @@ import { slotSettings, slotText } from "./slots";
 
 const BODY_BYTES_DEFAULT: f64 = 16777216;
 const DECISION_BYTES_DEFAULT: f64 = 28672;
+/** Below Envoy's default buffer limit of 1 MiB, so that a chunk more does not end in its 413. */
+const REWRITE_BYTES_DEFAULT: f64 = 983040;
 const SNAPSHOT_AGE_MS_DEFAULT: f64 = 3000;
 const BACKOFF_MIN_MS_DEFAULT: f64 = 1000;
 const BACKOFF_MAX_MS_DEFAULT: f64 = 60000;
@@ -33,6 +37,7 @@ const TICK_MS_DEFAULT: f64 = 5;
 //   │ 16 f64 snapshot age ms  24 f64 back-off min ms  32 f64 back-off max ms               │
 //   │ 40 u32 sample every  44 u32 tick ms  48 u32 destinations                             │
 //   │ 52 u8 fail closed  53 u8 expose decision  54 u8 unknown load is the mean             │
+//   │ 55 u8 trust the model rewrite header   56 u32 rewrite bytes                          │
 //   └──────────────────────────────────────────────────────────────────────────────────────┘
 export const SETTING_DECISION_BYTES: usize = 0;
 export const SETTING_MODEL_WAIT_BYTES: usize = 4;
@@ -47,6 +52,8 @@ export const SETTING_DESTINATIONS: usize = 48;
 export const SETTING_FAIL_CLOSED: usize = 52;
 export const SETTING_EXPOSE_DECISION: usize = 53;
 export const SETTING_UNKNOWN_MEAN: usize = 54;
+export const SETTING_TRUST_MODEL: usize = 55;
+export const SETTING_REWRITE_BYTES: usize = 56;
 
 /** Fills a slot's settings with their defaults. */
 export function gatewayDefaults(slot: usize): void {
@@ -54,6 +61,7 @@ export function gatewayDefaults(slot: usize): void {
   store<u32>(settings, <u32>DECISION_BYTES_DEFAULT, SETTING_DECISION_BYTES);
   store<u32>(settings, <u32>DECISION_BYTES_DEFAULT, SETTING_MODEL_WAIT_BYTES);
   store<u32>(settings, <u32>BODY_BYTES_DEFAULT, SETTING_BODY_BYTES);
+  store<u32>(settings, <u32>REWRITE_BYTES_DEFAULT, SETTING_REWRITE_BYTES);
   store<f64>(settings, SNAPSHOT_AGE_MS_DEFAULT, SETTING_SNAPSHOT_AGE_MS);
   store<f64>(settings, BACKOFF_MIN_MS_DEFAULT, SETTING_BACKOFF_MIN_MS);
   store<f64>(settings, BACKOFF_MAX_MS_DEFAULT, SETTING_BACKOFF_MAX_MS);
@@ -87,6 +95,7 @@ export function gatewayParameters(node: i32, slot: usize): bool {
   );
   store<u32>(settings, <u32>every, SETTING_SAMPLE_EVERY);
   store<u8>(settings, boolField("exposeDecision", false) ? 1 : 0, SETTING_EXPOSE_DECISION);
+  store<u8>(settings, boolField("trustModelRewriteHeader", false) ? 1 : 0, SETTING_TRUST_MODEL);
   store<u8>(
     settings,
     <u8>choiceField("unknownLoad", "idle", "mean", '"idle" or "mean"'),
@@ -122,6 +131,14 @@ function readBytes(settings: usize): void {
     "a whole number of bytes, 0 to 16777216",
   );
   store<u32>(settings, <u32>wait, SETTING_MODEL_WAIT_BYTES);
+  const rewrite = wholeField(
+    "rewriteBytesMax",
+    REWRITE_BYTES_DEFAULT,
+    1024,
+    1048576,
+    "a whole number of bytes, 1024 to 1048576",
+  );
+  store<u32>(settings, <u32>rewrite, SETTING_REWRITE_BYTES);
   const body = wholeField(
     "bodyBytesMax",
     BODY_BYTES_DEFAULT,

@@ -13,9 +13,11 @@ import {
   SETTING_FAIL_CLOSED,
   SETTING_MODEL_WAIT_BYTES,
   SETTING_POOL,
+  SETTING_REWRITE_BYTES,
   SETTING_SAMPLE_EVERY,
   SETTING_SNAPSHOT_AGE_MS,
   SETTING_TICK_MS,
+  SETTING_TRUST_MODEL,
 } from "./gateway-parameters";
 import {
   slotFree,
@@ -68,6 +70,16 @@ export function configDecisionBytesMax(config: u32): u32 {
 /** Body bytes waited for while the model is not known, in a pool of several models. */
 export function configModelWaitBytesMax(config: u32): u32 {
   return load<u32>(slotSettings(<usize>config), SETTING_MODEL_WAIT_BYTES);
+}
+
+/** Body bytes held where the model may have to be rewritten. */
+export function configRewriteBytesMax(config: u32): u32 {
+  return load<u32>(slotSettings(<usize>config), SETTING_REWRITE_BYTES);
+}
+
+/** Whether a request's x-llm-d-model-name-rewrite is the gateway's own word, not a client's. */
+export function configTrustsModelHeader(config: u32): bool {
+  return load<u8>(slotSettings(<usize>config), SETTING_TRUST_MODEL) != 0;
 }
 
 /** Bytes beyond which a content-length is answered 413. */

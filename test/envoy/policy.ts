@@ -1,0 +1,35 @@
+// Pool policies for tests, short: { model: "target" } or { model: { target: weight } }, "*" = any model.
+import { emptyPolicy, type PoolPolicy } from "../../sidecar/policy.ts";
+import { encodePolicy } from "../../sidecar/policy-encoder.ts";
+import { type ControlReply, type Gateway, POOL } from "./harness.ts";
+
+export type Rules = Readonly<Record<string, string | Readonly<Record<string, number>>>>;
+
+/** The policy with these rules and priorities by objective name. */
+export function policyOf(rules: Rules, objectives: Readonly<Record<string, number>> = {}): PoolPolicy {
+  return {
+    ...emptyPolicy(POOL),
+    objectives: Object.entries(objectives).map(([name, priority]) => ({ name, priority })),
+    rewrites: Object.entries(rules).map(([model, targets]) => ({
+      source: "test",
+      model: model === "*" ? null : model,
+      targets: Object.entries(typeof targets === "string" ? { [targets]: 1 } : targets).map(
+        ([name, weight]) => ({
+          model: name,
+          weight,
+        }),
+      ),
+    })),
+  };
+}
+
+/** Pushes a policy; returns the control listener's answer. */
+export function pushPolicy(
+  gateway: Gateway,
+  rules: Rules,
+  objectives: Readonly<Record<string, number>> = {},
+  pool = POOL,
+): Promise<ControlReply> {
+  const { bytes } = encodePolicy(policyOf(rules, objectives));
+  return gateway.control("POST", `/v1/pools/${encodeURIComponent(pool)}/policy`, bytes);
+}
