@@ -2,17 +2,16 @@
 import { defaultEngineConfig } from "../../model-server/engine.ts";
 import type { EngineConfig } from "../../model-server/engine-types.ts";
 import { Random } from "../../workload/random.ts";
+import { REPLICAS_MAX, REQUESTS_MAX } from "../check-run.ts";
 import type { FleetRequest, ReplicaSpec, Workload } from "../types.ts";
 import { arrivalTimes, RAMPED } from "./arrivals.ts";
 import { SourceOptionsError } from "./errors.ts";
-import { checkInteger, checkPositive, checkSeed, DEFAULT_MODEL, REQUESTS_MAX } from "./options.ts";
+import { checkInteger, checkPositive, checkSeed, DEFAULT_MODEL } from "./options.ts";
 import { SpanMaker, type Turn } from "./turns.ts";
 import { GENERATORS } from "./workloads/index.ts";
 
 /** Replicas that the default rates are meant for. */
 export const DEFAULT_REPLICAS = 16;
-/** Replicas of one fleet. */
-export const REPLICAS_MAX = 1024;
 /** Arrivals before the first request that are drawn at most; at higher rates the warm-up is shorter. */
 export const WARM_UP_REQUESTS_MAX = 100_000;
 

@@ -1,8 +1,7 @@
 // Options that readers and generators have in common, and their limits.
+import { REQUESTS_MAX } from "../check-run.ts";
 import { SourceOptionsError } from "./errors.ts";
 
-/** Requests of one workload; a trace is read to here, more from a generator are refused. */
-export const REQUESTS_MAX = 1_000_000;
 /** Tokens of one prompt, and of one answer. */
 export const REQUEST_TOKENS_MAX = 10_000_000;
 /** What a request asks for unless a source says otherwise. */
@@ -14,7 +13,7 @@ export interface TraceOptions {
   readonly seed?: number;
   /** Times as many requests a second as recorded: times are divided by it. 1 unless given, > 0. */
   readonly rateFactor?: number;
-  /** Only the first so many rows. */
+  /** Only the first so many rows; REQUESTS_MAX, which no run exceeds, unless given. */
   readonly requests?: number;
   /** Model that the requests name. */
   readonly model?: string;
