@@ -5,7 +5,7 @@ import { eppPolicy } from "../../host-sim/fleet/epp-gateway.ts";
 import { POLICIES } from "../../host-sim/fleet/policies/index.ts";
 import { type FleetSummary, type Slo, summarizeRun } from "../../host-sim/fleet/report/index.ts";
 import { runFleet } from "../../host-sim/fleet/run.ts";
-import { GENERATORS, generate, readMooncake, reuseCeiling } from "../../host-sim/fleet/sources/index.ts";
+import { GENERATORS, generate, readTrace, reuseCeiling } from "../../host-sim/fleet/sources/index.ts";
 import type { Policy, ReplicaSpec, RunRecord, Workload } from "../../host-sim/fleet/types.ts";
 import { SnapshotEncoder } from "../../sidecar/snapshot-encoder.ts";
 import { SimFlagError } from "./errors.ts";
@@ -136,5 +136,5 @@ async function read(job: SimJob): Promise<Prepared> {
   }
   const spec: ReplicaSpec = { engine, role: "both" };
   const fleet = new Array<ReplicaSpec>(replicas ?? TRACE_REPLICAS).fill(spec);
-  return { workload: await readMooncake(source.path, common), replicas: fleet, ceiling: undefined };
+  return { workload: await readTrace(source.path, common), replicas: fleet, ceiling: undefined };
 }

@@ -8,6 +8,7 @@ import type { FleetRequest, Workload } from "../../host-sim/fleet/types.ts";
 import {
   readAzureCsv,
   readMooncake,
+  readTrace,
   SourceOptionsError,
   TraceLineError,
 } from "../../host-sim/fleet/sources/index.ts";
@@ -169,6 +170,13 @@ describe("readAzureCsv", () => {
     ["TIMESTAMP,ContextTokens,GeneratedTokens\n2024-05-10 00:00:00,1,1e3\n", /:2: GeneratedTokens is "1e3"/],
   ])("refuses %j", async (text, message) => {
     await expect(readAzureCsv(file("bad.csv", text))).rejects.toThrow(message);
+  });
+});
+
+describe("readTrace", () => {
+  it("goes by the ending of the file's name", async () => {
+    expect(await readTrace(AZURE_2024)).toEqual(await readAzureCsv(AZURE_2024));
+    expect(await readTrace(MOONCAKE, { seed: 2 })).toEqual(await readMooncake(MOONCAKE, { seed: 2 }));
   });
 });
 
