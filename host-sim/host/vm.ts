@@ -135,7 +135,8 @@ export class WasmVm {
 
   /** Linear memory now; views held across a call into the module are stale when it grew. */
   mem(): Buffer {
-    if (this.view.buffer !== this.memory.buffer) this.view = Buffer.from(this.memory.buffer);
+    // Growth detaches the buffer before; asking the memory for its buffer each time costs more than the call.
+    if (this.view.length === 0) this.view = Buffer.from(this.memory.buffer);
     return this.view;
   }
 

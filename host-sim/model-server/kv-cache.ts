@@ -1,4 +1,5 @@
 // The paged KV cache of one engine: reference-counted blocks, prefix lookup by block hash, LRU eviction.
+import { BlockMap } from "./block-map.ts";
 
 /** No block, or the end of a list. */
 const NONE = -1;
@@ -25,7 +26,7 @@ export class KvCache {
   private readonly freeNext: Int32Array;
   private readonly twinPrevious: Int32Array;
   private readonly twinNext: Int32Array;
-  private readonly byHash = new Map<number, number>();
+  private readonly byHash: BlockMap;
   private freeHead = NONE;
   private freeTail = NONE;
   private freeBlocks = 0;
@@ -34,6 +35,7 @@ export class KvCache {
   /** @param blockCount usable blocks, > 0. */
   constructor(blockCount: number) {
     this.blockCount = blockCount;
+    this.byHash = new BlockMap(blockCount);
     this.references = new Int32Array(blockCount);
     this.hashes = new Float64Array(blockCount);
     this.freePrevious = new Int32Array(blockCount).fill(NONE);
@@ -75,7 +77,7 @@ export class KvCache {
     const limit = Math.min(blocksMax, hashes.length);
     for (let i = 0; i < limit; i++) {
       const block = this.byHash.get(hashes[i]!);
-      if (block === undefined) break;
+      if (block === NONE) break;
       found.push(block);
     }
     return found;
@@ -112,7 +114,7 @@ export class KvCache {
     if (this.hashes[block] !== NO_HASH) return;
     this.hashes[block] = hash;
     const first = this.byHash.get(hash);
-    if (first === undefined) {
+    if (first === NONE) {
       this.byHash.set(hash, block);
       return;
     }
@@ -162,9 +164,9 @@ export class KvCache {
     let referenced = 0;
     for (const count of this.references) if (count > 0) referenced++;
     if (referenced + listed !== this.blockCount) throw new Error("KV blocks are neither free nor in use");
-    for (const [hash, block] of this.byHash) {
+    this.byHash.forEach((hash, block) => {
       if (this.hashes[block] !== hash) throw new Error(`KV block ${block} is listed under a foreign hash`);
-    }
+    });
   }
 
   private forget(block: number): void {
