@@ -1,8 +1,9 @@
 // The command line of `npm run sim`: what it takes, its limits, and the runs that it asks for.
-import { Command, InvalidArgumentError } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 import { WORKERS_MAX } from "../../assembly/wire/limits.ts";
 import { GATEWAYS_MAX, REPLICAS_MAX, REQUESTS_MAX } from "../../host-sim/fleet/check-run.ts";
 import { ENGINE_PRESETS } from "../../host-sim/fleet/engine-presets.ts";
+import type { Setting } from "../../host-sim/fleet/experiments/index.ts";
 import { SimFlagError } from "./errors.ts";
 import { isPolicy, policyNames, type SimJob, type SimSource, workloadNames } from "./job.ts";
 import { THREADS_MAX } from "./runner.ts";
@@ -13,6 +14,11 @@ export interface SimFlags {
   readonly workload?: readonly string[];
   readonly policy: readonly string[];
   readonly rate: readonly number[];
+  readonly findRate?: number;
+  /** Which SLO the share of `findRate` is about. */
+  readonly shareOf: string;
+  /** True: in all settings of the targets. */
+  readonly targets?: true | readonly Setting[];
   readonly replicas?: number;
   readonly gateways: number;
   readonly workers: number;
@@ -39,6 +45,9 @@ const RATE_MAX = 1000;
 const SCRAPE_MS_MAX = 600_000;
 const SLO_MS_MAX = 86_400_000;
 const SEED_MAX = 2 ** 32 - 1;
+const SHARE_MIN = 0.01;
+/** Which SLO a share can be about: TTFT alone, or TTFT and TPOT at once. */
+const SHARE_OF = ["both", "ttft"];
 /** Runs of one call. */
 const RUNS_MAX = 1000;
 
@@ -67,8 +76,23 @@ function oneOf(names: () => readonly string[], accepts: (text: string) => boolea
   };
 }
 
+/** "4x500" = 4 gateways, a scrape every 500 ms. */
+function setting(text: string): Setting {
+  const [gateways, scrapeMs, ...rest] = text.split("x");
+  if (gateways === undefined || scrapeMs === undefined || rest.length > 0)
+    throw new InvalidArgumentError("expected GATEWAYSxMS, e.g. 4x500");
+  return {
+    gateways: whole(1, GATEWAYS_MAX)(gateways),
+    scrapeMs: real(1, SCRAPE_MS_MAX)(scrapeMs),
+  };
+}
+
 const policy = oneOf(() => [...policyNames(), "epp=FILE"], isPolicy);
 const workload = oneOf(workloadNames, (text) => workloadNames().includes(text));
+const shareOf = oneOf(
+  () => SHARE_OF,
+  (text) => SHARE_OF.includes(text),
+);
 const engine = oneOf(engineNames, (text) => engineNames().includes(text));
 
 function engineNames(): readonly string[] {
@@ -79,7 +103,7 @@ function engineNames(): readonly string[] {
 export function simCommand(): Command {
   return new Command("npm run sim --")
     .description("Simulates a fleet of model servers under policies of routing, and compares them.")
-    .option("--trace <file>", "requests in Mooncake's format (JSONL)")
+    .option("--trace <file>", "requests in Mooncake's format (JSONL) or Azure's (.csv)")
     .option("--workload <names>", `drawn workloads: ${workloadNames().join(", ")}`, listOf(workload))
     .option(
       "--policy <names>",
@@ -92,6 +116,26 @@ export function simCommand(): Command {
       "times the workload's own rate of arrivals",
       listOf(real(0.001, RATE_MAX)),
       [1],
+    )
+    .addOption(
+      new Option("--find-rate <share>", "searches the highest rate of each policy with that share in SLO")
+        .argParser(real(SHARE_MIN, 1))
+        .conflicts("rate"),
+    )
+    .option(
+      "--share-of <slo>",
+      `SLO that --find-rate is about: ${SHARE_OF.join(" or ")}`,
+      shareOf,
+      SHARE_OF[0]!,
+    )
+    .addOption(
+      new Option(
+        "--targets [settings]",
+        "judges epp's targets on --trace and on every workload, in settings as 1x50,4x500 (gateways x scrape ms)",
+      )
+        .argParser(listOf(setting))
+        .conflicts(["rate", "findRate", "gateways", "scrapeMs"])
+        .implies({ policy: policyNames() }),
     )
     .option("--replicas <n>", "replicas; 16, or the workload's own, when absent", whole(1, REPLICAS_MAX))
     .option("--gateways <n>", "gateways in front of them", whole(1, GATEWAYS_MAX), 1)
@@ -112,21 +156,18 @@ export function simCommand(): Command {
     .option("--json", "prints the report as JSON instead of a table");
 }
 
-/**
- * The runs that options ask for: workloads, then rates, then policies, the last varying fastest.
- * @throws SimFlagError
- */
-export function jobsOf(flags: SimFlags, wasm: string): SimJob[] {
-  const { trace, workload: names, requests, replicas, tickMs, chunkTokens } = flags;
+/** The workloads that options name, other than for `--targets`. @throws SimFlagError */
+export function sourcesOf({ trace, workload: names }: SimFlags): SimSource[] {
   if (trace !== undefined && names !== undefined)
     throw new SimFlagError("--workload", names.join(","), "nothing beside --trace");
-  const sources: SimSource[] =
-    trace !== undefined
-      ? [{ kind: "trace", path: trace }]
-      : (names ?? [WORKLOAD_DEFAULT]).map((name) => ({ kind: "generator", name }));
-  const runs = sources.length * flags.rate.length * flags.policy.length;
-  if (runs > RUNS_MAX) throw new SimFlagError("--policy", flags.policy.join(","), `at most ${RUNS_MAX} runs`);
-  const common = {
+  if (trace !== undefined) return [{ kind: "trace", path: trace }];
+  return (names ?? [WORKLOAD_DEFAULT]).map((name) => ({ kind: "generator", name }));
+}
+
+/** What all runs of a call have in common. */
+export function jobCommon(flags: SimFlags, wasm: string): Omit<SimJob, "source" | "rate" | "policy"> {
+  const { requests, replicas, tickMs, chunkTokens } = flags;
+  return {
     seed: flags.seed,
     gateways: flags.gateways,
     scrapeMs: flags.scrapeMs,
@@ -143,6 +184,17 @@ export function jobsOf(flags: SimFlags, wasm: string): SimJob[] {
     ...(requests === undefined ? {} : { requests }),
     ...(replicas === undefined ? {} : { replicas }),
   };
+}
+
+/**
+ * The runs that options ask for: workloads, then rates, then policies, the last varying fastest.
+ * @throws SimFlagError
+ */
+export function jobsOf(flags: SimFlags, wasm: string): SimJob[] {
+  const sources = sourcesOf(flags);
+  const runs = sources.length * flags.rate.length * flags.policy.length;
+  if (runs > RUNS_MAX) throw new SimFlagError("--policy", flags.policy.join(","), `at most ${RUNS_MAX} runs`);
+  const common = jobCommon(flags, wasm);
   return sources.flatMap((source) =>
     flags.rate.flatMap((rate) => flags.policy.map((name) => ({ ...common, source, rate, policy: name }))),
   );

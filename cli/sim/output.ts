@@ -4,28 +4,45 @@ import { join } from "node:path";
 import {
   fleetDocument,
   markdownTable,
+  type PlotFile,
   plotFiles,
+  type RatedRun,
   type RecordedRun,
 } from "../../host-sim/fleet/report/index.ts";
 import { ROOT } from "../envoy.ts";
+import type { Outcome } from "./experiments.ts";
 import type { SimFlags } from "./flags.ts";
 
 /** Writes the files of `--out`, if it was given. @returns what goes to standard output */
 export async function writeReport(flags: SimFlags, runs: readonly RecordedRun[]): Promise<string> {
+  const rated = runs.map(({ rate, summary }) => ({ rate, summary }));
+  const plots = (): Promise<PlotFile[]> => plotFiles(runs, settingOf(flags, runs), flags.sloTtftMs);
+  return write(flags, `${tablesOf(flags, runs)}\n`, rated, plots);
+}
+
+/** The same for an experiment, which has no plots. */
+export function writeOutcome(flags: SimFlags, { text, runs }: Outcome): Promise<string> {
+  return write(flags, text, runs, () => Promise.resolve([]));
+}
+
+async function write(
+  flags: SimFlags,
+  text: string,
+  runs: readonly RatedRun[],
+  plots: () => Promise<PlotFile[]>,
+): Promise<string> {
   const document = await documentOf(flags, runs);
-  const tables = `${tablesOf(flags, runs)}\n`;
-  const { out, sloTtftMs } = flags;
+  const { out } = flags;
   if (out !== undefined) {
     await mkdir(out, { recursive: true });
     await writeFile(join(out, "report.json"), document);
-    await writeFile(join(out, "report.md"), tables);
-    for (const { name, svg } of await plotFiles(runs, settingOf(flags, runs), sloTtftMs))
-      await writeFile(join(out, name), svg);
+    await writeFile(join(out, "report.md"), text);
+    for (const { name, svg } of await plots()) await writeFile(join(out, name), svg);
   }
-  return flags.json === true ? document : tables;
+  return flags.json === true ? document : text;
 }
 
-async function documentOf(flags: SimFlags, runs: readonly RecordedRun[]): Promise<string> {
+async function documentOf(flags: SimFlags, runs: readonly RatedRun[]): Promise<string> {
   const { version } = JSON.parse(await readFile(join(ROOT, "package.json"), "utf8")) as { version: string };
   const { seed, sloTtftMs, sloTpotMs } = flags;
   return fleetDocument({
@@ -33,7 +50,7 @@ async function documentOf(flags: SimFlags, runs: readonly RecordedRun[]): Promis
     seed,
     slo: { ttftMs: sloTtftMs, tpotMs: sloTpotMs },
     options: { ...flags },
-    runs: runs.map(({ rate, summary }) => ({ rate, summary })),
+    runs,
   });
 }
 

@@ -36,6 +36,8 @@ export class SimRunner {
   private readonly idle: Worker[] = [];
   private readonly all: Worker[] = [];
   private readonly waiting: ((worker: Worker) => void)[] = [];
+  /** End of the runs that the calling thread was asked for so far. */
+  private here: Promise<unknown> = Promise.resolve();
 
   /**
    * @param script the bundled program, which calls `serveRuns` first of all
@@ -51,7 +53,9 @@ export class SimRunner {
   run(jobs: readonly SimJob[], onProgress: OnProgress = () => {}): Promise<SimResult[]> {
     if (this.all.length > 0)
       return Promise.all(jobs.map((job, i) => this.runOn(job, (ended, n) => onProgress(i, ended, n))));
-    return this.runHere(jobs, onProgress);
+    const results = this.here.then(() => this.runHere(jobs, onProgress));
+    this.here = results.catch(() => undefined);
+    return results;
   }
 
   async close(): Promise<void> {

@@ -71,6 +71,8 @@ export function loadMapSvg(runs: readonly RunRecord[], title: string): string {
       gridIndex,
       min: 0,
       max: endMs / 1000,
+      // The replicas count downwards: without this the axis would lie at replica 0, above them.
+      axisLine: { onZero: false, lineStyle: { color: FAINT_INK } },
       splitLine: { show: false },
     })),
     yAxis: runs.map((run, gridIndex) => ({

@@ -1,0 +1,102 @@
+// The experiments of `npm run sim`: runs that follow from one another, searches for a rate and the targets.
+import {
+  type FoundRate,
+  findRate,
+  highestTable,
+  remembered,
+  type RunFleetAt,
+  type RunPoint,
+  runTargets,
+  type Setting,
+  TARGET_SETTINGS,
+  targetsReport,
+} from "../../host-sim/fleet/experiments/index.ts";
+import { FIGURES, type FleetSummary, type RatedRun } from "../../host-sim/fleet/report/index.ts";
+import { jobCommon, type SimFlags, sourcesOf } from "./flags.ts";
+import { SimFlagError } from "./errors.ts";
+import { type SimJob, type SimSource, workloadNames } from "./job.ts";
+
+/** A run of an experiment with what it was run at. */
+export type ExperimentRun = RatedRun & Setting;
+
+/** What an experiment gave. */
+export interface Outcome {
+  /** Markdown, ends with a newline. */
+  readonly text: string;
+  /** Every run that it took, in the order in which they ended. */
+  readonly runs: readonly ExperimentRun[];
+}
+
+/** Carries out one run; bounds by itself how many go on at once. */
+export type RunJob = (job: SimJob) => Promise<FleetSummary>;
+
+/** A kind of experiment. */
+export type Experiment = (flags: SimFlags, wasm: string, runJob: RunJob) => Promise<Outcome>;
+
+/** The experiment that options ask for; undefined: none, but single runs. */
+export function experimentOf({ findRate: share, targets }: SimFlags): Experiment | undefined {
+  if (targets !== undefined) return judgeTargets;
+  return share === undefined ? undefined : findRates;
+}
+
+/** Finds the highest rate of each policy on each workload that keeps the share of `--find-rate`. */
+async function findRates(flags: SimFlags, wasm: string, runJob: RunJob): Promise<Outcome> {
+  const { findRate: share = 0, shareOf, policy: policies, gateways, scrapeMs } = flags;
+  const figure = shareOf === "ttft" ? FIGURES.ttftInSlo : FIGURES.inSlo;
+  const { run, runs } = recording(flags, wasm, runJob);
+  const parts = sourcesOf(flags).map(async (source) => {
+    const workload = labelOf(source);
+    const found = policies.map(async (policy): Promise<[string, FoundRate]> => {
+      const at = (rate: number): Promise<FleetSummary> => run({ policy, workload, rate, gateways, scrapeMs });
+      return [policy, await findRate(at, share, figure)];
+    });
+    const kept = `${FIGURES.inSlo.text(share)} ${figure.title}`;
+    return `### ${workload}: highest rate with ${kept}\n\n${highestTable(await Promise.all(found))}\n`;
+  });
+  return { text: (await Promise.all(parts)).join("\n"), runs };
+}
+
+/**
+ * Carries out the experiment of `--targets` on the trace and on the built-in workloads.
+ * @throws SimFlagError without a trace
+ */
+async function judgeTargets(flags: SimFlags, wasm: string, runJob: RunJob): Promise<Outcome> {
+  const { trace, targets, policy: policies, workload: builtIns = workloadNames() } = flags;
+  if (trace === undefined) throw new SimFlagError("--trace", trace, "a file, for --targets");
+  const settings = Array.isArray(targets) ? targets : TARGET_SETTINGS;
+  const { run, runs } = recording(flags, wasm, runJob);
+  const results = await runTargets({ trace, policies, builtIns, settings }, run);
+  return { text: targetsReport(results, setupLines(flags)), runs };
+}
+
+function setupLines(flags: SimFlags): string[] {
+  const { trace, requests, replicas, engine, workers, seed, sloTtftMs, sloTpotMs } = flags;
+  return [
+    `trace ${trace}, ${requests === undefined ? "all" : `the first ${requests}`} requests`,
+    `${replicas === undefined ? "16 replicas, or the built-in workload's own," : `${replicas} replicas`} of ${engine}`,
+    `${workers} workers a gateway`,
+    `SLO: TTFT ${sloTtftMs} ms, mean time between tokens ${sloTpotMs} ms, unless a request brings its own`,
+    `seed ${seed}`,
+  ];
+}
+
+function recording(
+  flags: SimFlags,
+  wasm: string,
+  runJob: RunJob,
+): { readonly run: RunFleetAt; readonly runs: ExperimentRun[] } {
+  const common = jobCommon(flags, wasm);
+  const runs: ExperimentRun[] = [];
+  const run = async ({ workload, policy, ...at }: RunPoint): Promise<FleetSummary> => {
+    const source: SimSource =
+      workload === flags.trace ? { kind: "trace", path: workload } : { kind: "generator", name: workload };
+    const summary = await runJob({ ...common, ...at, source, policy });
+    runs.push({ ...at, summary });
+    return summary;
+  };
+  return { run: remembered(run), runs };
+}
+
+function labelOf(source: SimSource): string {
+  return source.kind === "trace" ? source.path : source.name;
+}
