@@ -8,7 +8,9 @@ const OPERATIONS = 20_000;
 
 function contents(map: BlockMap): Map<number, number> {
   const found = new Map<number, number>();
-  map.forEach((hash, block) => found.set(hash, block));
+  map.forEach((hash, block) => {
+    found.set(hash, block);
+  });
   return found;
 }
 
