@@ -14,9 +14,9 @@ import { isSetAside } from "../pool/health";
 import { isOnlyModel } from "../pool/snapshot";
 import { subsetAllows } from "../pool/subset";
 import { poolBytesPerToken } from "../pool/table";
-import { chainDepthBytes, chainKeyCount, chainSetHead, chainTextBytes } from "../prefix/chain";
+import { chainDepthBytes, chainKey, chainKeyCount, chainSetHead, chainTextBytes } from "../prefix/chain";
 import { mixPair } from "../text/hash";
-import { indexLookup, matchedBytes } from "../prefix/index";
+import { indexLookup, matchedBytes, matchedKeys } from "../prefix/index";
 import {
   promptExtraBytes,
   promptHeadBytes,
@@ -25,7 +25,7 @@ import {
   promptTokenIds,
 } from "../prompt/record";
 import { candidateCount, candidateRow, candidatesAdd, candidatesReset } from "../schedule/candidates";
-import { requestSetTokens } from "../schedule/request";
+import { requestSetTieKey, requestSetTokens } from "../schedule/request";
 import {
   F_EARLY,
   F_HAS_PROMPT,
@@ -93,12 +93,22 @@ export function measurePrompt(stream: usize, pool: u32, model: u64): void {
   }
   if (stream != 0) store<u32>(stream, <u32>promptTokens, S_PROMPT_TOKENS);
   requestSetTokens(promptTokens, matchable, promptTokens);
+  let deepest: u32 = 0;
   for (let i: u32 = 0; i < candidateCount(); i++) {
     const row = candidateRow(i);
+    if (isKnown) deepest = max(deepest, matchedKeys(row % POOL_ENDPOINTS_MAX));
     const matched = isKnown ? <f64>matchedBytes(streamChain(stream), row % POOL_ENDPOINTS_MAX) / perToken : 0;
     setRowF64(COLUMN_MATCHED_TOKENS, row, matched);
     setRowF64(COLUMN_UNCACHED_TOKENS, row, promptTokens - matched);
   }
+  if (isKnown) requestSetTieKey(tieKey(stream, deepest));
+}
+
+// Key of the first part of the prompt that no candidate holds, or of all of it.
+function tieKey(stream: usize, deepest: u32): u64 {
+  const chain = streamChain(stream);
+  const keys = chainKeyCount(chain);
+  return keys == 0 ? 0 : chainKey(chain, min(deepest, keys - 1), load<u64>(stream, S_KEY_ROOT));
 }
 
 const TOKEN_ID_BYTES: f64 = 4;

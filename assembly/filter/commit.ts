@@ -4,6 +4,8 @@ import { JOURNAL_COLD, JOURNAL_REMOVED, JOURNAL_STORED } from "../wire/journal";
 import {
   COLUMN_COLD_USED_MS,
   COLUMN_GENERATION,
+  COLUMN_INFLIGHT_REQUESTS,
+  COLUMN_INFLIGHT_TOKENS,
   COLUMN_UNCACHED_TOKENS,
   rowF64,
   rowU32,
@@ -11,30 +13,60 @@ import {
 } from "../pool/rows";
 import { chainKey, chainKeyCount } from "../prefix/chain";
 import { indexInsert, indexIsFresh, indexRemove, indexStored, matchedKeys } from "../prefix/index";
-import { apiKeepsPrefix } from "../prompt/api";
-import { releaseRequest, releaseTokens, reserve } from "../flow/reservations";
+import { apiAnswersAtOnce, apiKeepsPrefix } from "../prompt/api";
+import { promptMaxTokens } from "../prompt/record";
+import {
+  noteFirstToken,
+  othersFirstTokenMs,
+  ownFirstTokenMs,
+  releaseRequest,
+  releaseTokens,
+  reserve,
+} from "../flow/reservations";
+import { tpotSloAdd, tpotSloRemove } from "../flow/tpot-slos";
+import {
+  poolNoteTokens,
+  prefillBaseMs,
+  prefillTokenMs,
+  rateFirstToken,
+  rateTpot,
+  ratesOf,
+} from "../pool/rates";
 import { COUNT_MATCHED_TOKENS, COUNT_PROMPT_TOKENS, countUp } from "./counters";
 import {
+  F_EARLY,
+  F_EVENT_STREAM,
   F_HAS_PROMPT,
   F_PREFIX_STORED,
   F_REQUEST_RESERVED,
+  F_STREAM,
   F_TOKENS_RESERVED,
   S_API,
+  S_DECIDED,
+  S_FIRST_TOKEN,
   S_GENERATIONS,
   S_KEYS_MATCHED,
   S_KEY_ROOT,
   S_POOL,
+  S_PREFILLED_BY,
   S_PREFIX_ROW,
   S_PROMPT_TOKENS,
+  S_REQUESTS,
   S_ROWS,
+  S_TPOT_SLO,
   S_UNCACHED,
   clearFlag,
+  destinationGeneration,
   destinationRow,
   hasFlag,
   setFlag,
   streamChain,
+  streamPrompt,
 } from "./streams";
-import { journal } from "./worker";
+import { journal, nowMs } from "./worker";
+
+/** An answer of fewer tokens says little of the time between them. */
+const TPOT_TOKENS_MIN: u32 = 8;
 
 /**
  * Reserves the request and its uncached tokens, and notes the prompt as held by the chosen endpoint: so a burst
@@ -48,9 +80,10 @@ export function commit(stream: usize, pool: u32, now: f64): void {
     ? min(<u32>Math.max(rowF64(COLUMN_UNCACHED_TOKENS, row), 0), promptTokens)
     : 0;
   store<u32>(stream, uncached, S_UNCACHED);
-  reserve(row, uncached);
-  setFlag(stream, F_REQUEST_RESERVED | F_TOKENS_RESERVED);
+  reserveAt(stream, row, now);
+  store<f64>(stream, now, S_DECIDED);
   if (!hasPrompt) return;
+  poolNoteTokens(pool, uncached);
   const keys = matchedKeys(row % POOL_ENDPOINTS_MAX);
   store<u16>(stream, <u16>keys, S_KEYS_MATCHED);
   store<u32>(stream, row, S_PREFIX_ROW);
@@ -60,6 +93,29 @@ export function commit(stream: usize, pool: u32, now: f64): void {
   }
   countUp(COUNT_PROMPT_TOKENS, promptTokens);
   countUp(COUNT_MATCHED_TOKENS, promptTokens - uncached);
+}
+
+function reserveAt(stream: usize, row: u32, now: f64): void {
+  reserve(row, load<u32>(stream, S_UNCACHED), now);
+  const slo = <f64>load<f32>(stream, S_TPOT_SLO);
+  if (slo > 0) tpotSloAdd(row, slo);
+  setFlag(stream, F_REQUEST_RESERVED | F_TOKENS_RESERVED);
+  if (showsFirstToken(stream)) return store<f64>(stream, 0, S_PREFILLED_BY);
+  ratesOf(row, now);
+  const queued = rowF64(COLUMN_INFLIGHT_TOKENS, row);
+  store<f64>(stream, now + prefillBaseMs() + prefillTokenMs() * queued, S_PREFILLED_BY);
+}
+
+// An answer in one piece shows when all of it was generated, and not when the prompt was computed; but embeddings and
+// the like, and answers of one token, come when the prompt is.
+function showsFirstToken(stream: usize): bool {
+  if (!hasFlag(stream, F_HAS_PROMPT) || hasFlag(stream, F_EARLY) || hasFlag(stream, F_STREAM)) return true;
+  return answersAtOnce(stream);
+}
+
+function answersAtOnce(stream: usize): bool {
+  if (!hasFlag(stream, F_HAS_PROMPT)) return false;
+  return apiAnswersAtOnce(load<u32>(stream, S_API)) || promptMaxTokens(streamPrompt(stream)) == 1;
 }
 
 // The keys that the row already holds are touched if that is due, the others stored. The other workers' copies
@@ -100,15 +156,58 @@ export function moveTo(stream: usize, row: u32): void {
   store<u16>(stream, <u16>row, S_ROWS);
   store<u16>(stream, <u16>rowU32(COLUMN_GENERATION, row), S_GENERATIONS);
   store<u32>(stream, hadTokens ? promptTokens : 0, S_UNCACHED);
-  reserve(row, load<u32>(stream, S_UNCACHED));
-  setFlag(stream, F_REQUEST_RESERVED | F_TOKENS_RESERVED);
+  reserveAt(stream, row, nowMs());
+  store<f64>(stream, 0, S_DECIDED);
   if (!hadPrefix) return;
   store<u32>(stream, row, S_PREFIX_ROW);
   store<u16>(stream, 0, S_KEYS_MATCHED);
   storePrefix(stream, pool, row, 0, promptTokens, 0);
 }
 
-/** The first token came: the prompt is computed. */
+/**
+ * The first token came at `now`: the prompt is computed, and how long that took is learnt. The first bytes of an answer
+ * in one piece only end the reservation.
+ */
+export function firstToken(stream: usize, now: f64): void {
+  const row = destinationRow(stream, 0);
+  const isShown = hasFlag(stream, F_EVENT_STREAM) || answersAtOnce(stream);
+  if (isShown && load<f64>(stream, S_DECIDED) > 0 && isSameEndpoint(stream, row)) {
+    const own = ownFirstTokenMs(row);
+    const others = othersFirstTokenMs(row);
+    const decided = load<f64>(stream, S_DECIDED);
+    const tokens = load<u32>(stream, S_UNCACHED);
+    if (hasFlag(stream, F_HAS_PROMPT)) {
+      rateFirstToken(row, decided, Math.max(own, others), own >= others, now, tokens);
+    }
+    noteFirstToken(row, now);
+    store<f64>(stream, now, S_FIRST_TOKEN);
+    store<f32>(stream, <f32>rowF64(COLUMN_INFLIGHT_REQUESTS, row), S_REQUESTS);
+  }
+  releasePrefill(stream);
+}
+
+function isSameEndpoint(stream: usize, row: u32): bool {
+  return rowU32(COLUMN_GENERATION, row) == destinationGeneration(stream, 0);
+}
+
+/** The prompt of an answer in one piece counts as computed once that is to be expected; from the tick. */
+export function releaseExpected(stream: usize, now: f64): void {
+  const by = load<f64>(stream, S_PREFILLED_BY);
+  if (by == 0 || now < by || !hasFlag(stream, F_TOKENS_RESERVED)) return;
+  noteFirstToken(destinationRow(stream, 0), now);
+  releasePrefill(stream);
+}
+
+/** All data of the answer came, `tokens` tokens of it (0 = unknown) one by one since the first: learns their pace. */
+export function streamFinished(stream: usize, tokens: u32, now: f64): void {
+  const first = load<f64>(stream, S_FIRST_TOKEN);
+  const row = destinationRow(stream, 0);
+  if (first == 0 || tokens < TPOT_TOKENS_MIN || !isSameEndpoint(stream, row)) return;
+  const requests = (<f64>load<f32>(stream, S_REQUESTS) + rowF64(COLUMN_INFLIGHT_REQUESTS, row)) / 2;
+  rateTpot(row, requests, (now - first) / <f64>(tokens - 1), now);
+}
+
+/** The prompt is computed, or will not be. */
 export function releasePrefill(stream: usize): void {
   if (!hasFlag(stream, F_TOKENS_RESERVED)) return;
   clearFlag(stream, F_TOKENS_RESERVED);
@@ -120,5 +219,8 @@ export function releaseReservation(stream: usize): void {
   releasePrefill(stream);
   if (!hasFlag(stream, F_REQUEST_RESERVED)) return;
   clearFlag(stream, F_REQUEST_RESERVED);
-  releaseRequest(destinationRow(stream, 0));
+  const row = destinationRow(stream, 0);
+  const slo = <f64>load<f32>(stream, S_TPOT_SLO);
+  if (slo > 0) tpotSloRemove(row, slo);
+  releaseRequest(row);
 }

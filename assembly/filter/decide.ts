@@ -20,7 +20,16 @@ import { NO_POOL, poolHasSnapshot, poolName, poolNameBytes } from "../pool/table
 import { hashBytes, mixPair } from "../text/hash";
 import { matchedKeys } from "../prefix/index";
 import { promptLoraHash } from "../prompt/record";
-import { requestReset, requestSetHeader, requestSetLora, requestSetModel } from "../schedule/request";
+import {
+  requestReset,
+  requestSetHeader,
+  requestSetLora,
+  requestSetModel,
+  requestSetSlos,
+} from "../schedule/request";
+import { objectiveTpotMs, objectiveTtftMs } from "../schedule/objective-slos";
+import { planPicker, planPickerInstance } from "../schedule/plan";
+import { PLUGIN_LATENCY_PICKER } from "../schedule/plugin-types";
 import { resultRow } from "../schedule/pickers";
 import { schedule, schedulePlaced } from "../schedule/schedule";
 import { configExposeDecision, configHeaderCount, configHeaderName, configPlan } from "../schema/settings";
@@ -45,10 +54,13 @@ import {
   F_REWRITTEN,
   S_DESTINATIONS,
   S_GENERATIONS,
+  S_OBJECTIVE_HASH,
   S_POOL,
   S_PRIORITY,
   S_PROMPT_TOKENS,
   S_ROWS,
+  S_TPOT_SLO,
+  S_TTFT_SLO,
   S_UNCACHED,
   destinationRow,
   hasFlag,
@@ -134,12 +146,27 @@ function pick(stream: usize, pool: u32, config: u32, now: f64, entropy: u64): u3
     }
     requestSetLora(promptLoraHash(prompt));
   }
+  if (stream != 0) setSlos(stream, config);
   if (!gatherCandidates(pool, model, now)) return NO_ENDPOINTS;
   measurePrompt(stream, pool, model);
   readHeaders(config);
   pickedCount = min<u32>(schedule(configPlan(config), pool), DESTINATIONS_MAX);
   for (let i: u32 = 0; i < pickedCount; i++) store<u16>(picked + ((<usize>i) << 1), <u16>resultRow(i));
   return pickedCount > 0 ? DECIDED : NONE_ELIGIBLE;
+}
+
+// The request's own wishes, else those that the configuration has for its objective.
+function setSlos(stream: usize, config: u32): void {
+  const picker = planPickerInstance(configPlan(config));
+  const isLatency = planPicker(configPlan(config)) == PLUGIN_LATENCY_PICKER;
+  const objective = load<u64>(stream, S_OBJECTIVE_HASH);
+  if (isLatency && load<f32>(stream, S_TTFT_SLO) == 0) {
+    store<f32>(stream, <f32>objectiveTtftMs(picker, objective), S_TTFT_SLO);
+  }
+  if (isLatency && load<f32>(stream, S_TPOT_SLO) == 0) {
+    store<f32>(stream, <f32>objectiveTpotMs(picker, objective), S_TPOT_SLO);
+  }
+  requestSetSlos(<f64>load<f32>(stream, S_TTFT_SLO), <f64>load<f32>(stream, S_TPOT_SLO));
 }
 
 function readHeaders(config: u32): void {

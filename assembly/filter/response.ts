@@ -7,19 +7,27 @@ import { POOL_ENDPOINTS_MAX } from "../wire/limits";
 import { COLUMN_GENERATION, rowOf, rowU32 } from "../pool/rows";
 import { noteFailure, noteServerError, noteSuccess } from "../pool/health";
 import { rowAddressLen, rowAddressPtr } from "../pool/labels";
+import { poolNoteStream, ratesOf, tpotSamples } from "../pool/rates";
 import { poolLearnBytesPerToken } from "../pool/table";
 import { chainRelease } from "../prefix/chain";
 import { promptTokenIds } from "../prompt/record";
 import {
   usageBegin,
   usageCachedTokens,
+  usageCompletionTokens,
   usageEnd,
+  usageEvents,
   usageFeed,
   usageFound,
   usagePromptTokens,
   usageSawData,
 } from "../prompt/usage";
-import { configRetryBackoffMaxMs, configRetryBackoffMinMs, configSessionHeader } from "../schema/settings";
+import {
+  configResponseSampleEvery,
+  configRetryBackoffMaxMs,
+  configRetryBackoffMinMs,
+  configSessionHeader,
+} from "../schema/settings";
 import { sessionTokenBytes, sessionTokenPtr } from "../schedule/session-affinity";
 import { markBusy, markChanged } from "../flow/reservations";
 import {
@@ -30,7 +38,7 @@ import {
   COUNT_USAGE_PROMPT_TOKENS,
   countUp,
 } from "./counters";
-import { forgetPrefix, moveTo, releasePrefill, releaseReservation } from "./commit";
+import { firstToken, forgetPrefix, moveTo, releaseReservation, streamFinished } from "./commit";
 import {
   H_CONTENT_TYPE,
   H_STATUS,
@@ -44,12 +52,15 @@ import {
   F_EVENT_STREAM,
   F_FIRST_DATA,
   F_HAS_PROMPT,
+  F_PACED,
   F_REQUEST_RESERVED,
   F_RESPONDED,
   F_SAMPLED,
   F_STREAM,
   PHASE_DECIDED,
+  S_DECIDED,
   S_DESTINATIONS,
+  S_FIRST_TOKEN,
   S_POOL,
   S_TEXT_BYTES,
   destinationGeneration,
@@ -65,6 +76,8 @@ import { nowMs, publish } from "./worker";
 
 /** Bytes of a response chunk that are looked at; the rest of a larger one only ends it. */
 const READ_BYTES: u32 = 262144;
+/** Samples of the time between tokens, below which an endpoint is new. */
+const NEW_SAMPLES: f64 = 8;
 
 // Envoy's response flags of a host that failed before it answered (source/common/stream_info,
 // CoreResponseFlag): UH 0x2, UF 0x20, UR 0x10, UC 0x40 as bits of response.flags.
@@ -84,12 +97,21 @@ export function responseHeaders(stream: usize, config: u32): void {
   const isHostAnswer = (flags & FLAGS_HOST_FAILED) == 0;
   const answered = locateUpstream(stream);
   if (answered != NOBODY) judgeHosts(stream, config, answered, status, isHostAnswer);
+  if (status >= 400 || answered == NOBODY) store<f64>(stream, 0, S_DECIDED);
   if (status >= 400 || answered == NOBODY) forgetPrefix(stream);
   else if (answered != 0) moveToAnswerer(stream, answered);
   chainRelease(streamChain(stream));
+  sampleWhileNew(stream, config);
   usageBegin(streamUsage(stream), hasFlag(stream, F_EVENT_STREAM));
   if (status < 400) echoSession(stream, config);
   publish(nowMs());
+}
+
+// Few answers are read to their end; more of an endpoint whose time between tokens is not known yet.
+function sampleWhileNew(stream: usize, config: u32): void {
+  if (!hasFlag(stream, F_EVENT_STREAM) || configResponseSampleEvery(config) == 0) return;
+  ratesOf(destinationRow(stream, 0), nowMs());
+  if (tpotSamples() < NEW_SAMPLES) setFlag(stream, F_PACED);
 }
 
 // A body that was read whole and asked for no stream gets none; that saves a host call.
@@ -191,10 +213,10 @@ function echoSession(stream: usize, config: u32): void {
   if (bytes > 0) replaceHeader(MAP_RESPONSE_HEADERS, name, sessionTokenPtr(row), bytes);
 }
 
-/** A chunk of response body; `size` bytes. Cheap once the first token was seen, unless the stream is sampled. */
+/** A chunk of response body; `size` bytes. Cheap once the first token was seen, unless it is read to its end. */
 export function responseBody(stream: usize, size: u32, endOfStream: bool): void {
-  const isSampled = hasFlag(stream, F_SAMPLED);
-  if (hasFlag(stream, F_FIRST_DATA) && !isSampled) return;
+  const isRead = hasFlag(stream, F_SAMPLED | F_PACED);
+  if (hasFlag(stream, F_FIRST_DATA) && !isRead) return;
   if (size > 0) {
     const mark = inboxMark();
     const usage = streamUsage(stream);
@@ -202,18 +224,22 @@ export function responseBody(stream: usize, size: u32, endOfStream: bool): void 
       usageFeed(usage, valuePtr(), valueBytes());
       if (!hasFlag(stream, F_FIRST_DATA) && (!hasFlag(stream, F_EVENT_STREAM) || usageSawData(usage))) {
         setFlag(stream, F_FIRST_DATA);
-        releasePrefill(stream);
+        firstToken(stream, nowMs());
       }
     }
     inboxReset(mark);
   }
-  if (endOfStream && isSampled) learn(stream);
+  if (endOfStream && isRead) learn(stream);
 }
 
 function learn(stream: usize): void {
   const usage = streamUsage(stream);
   usageEnd(usage);
-  if (!usageFound(usage)) return;
+  if (hasFlag(stream, F_EVENT_STREAM)) {
+    const tokens = usageCompletionTokens(usage);
+    streamFinished(stream, tokens > 0 ? tokens : usageEvents(usage), nowMs());
+  }
+  if (!hasFlag(stream, F_SAMPLED) || !usageFound(usage)) return;
   const promptTokens = usagePromptTokens(usage);
   countUp(COUNT_USAGE_PROMPT_TOKENS, promptTokens);
   countUp(COUNT_USAGE_CACHED_TOKENS, usageCachedTokens(usage));
@@ -226,6 +252,8 @@ function learn(stream: usize): void {
 export function streamEnded(stream: usize, config: u32): void {
   if (phaseOf(stream) == PHASE_DECIDED && hasFlag(stream, F_REQUEST_RESERVED)) {
     if (!hasFlag(stream, F_RESPONDED)) judgeSilence(stream, config);
+    const first = load<f64>(stream, S_FIRST_TOKEN);
+    if (first > 0) poolNoteStream(load<u32>(stream, S_POOL), nowMs() - first);
     releaseReservation(stream);
   }
   chainRelease(streamChain(stream));

@@ -22,8 +22,10 @@ export const PHASE_CONTROL: u32 = 5;
 //   │ 20 u32 pool   24 f64 started ms   32 u64 key root   40 u32 content length (~0 unknown)  │
 //   │ 44 u32 api   48 u32 prompt tokens   52 u32 uncached tokens   56 u16 keys matched        │
 //   │ 58 u8 destinations   60 u16 rows[3]   66 u16 generations[3]   72 u32 prefix row         │
-//   │ 76 u32 text bytes   124 i32 priority   128 u64 session                                  │
-//   ├ 136 chain ── prompt record ── usage record ──────────────────────────────────────────────┤
+//   │ 76 u32 text bytes   80 f64 decided ms   88 f64 prefilled by ms   96 f64 first token ms  │
+//   │ 104 f32 TTFT SLO ms   108 f32 TPOT SLO ms   112 u64 hash of the objective               │
+//   │ 120 f32 requests there at its first token   124 i32 priority   128 u64 session          │
+//   ├ 136 chain ── prompt record ── usage record ─────────────────────────────────────────────┤
 //   └────────────────────────────────────────────────────────────────────────────────────────┘
 const AT_CHAIN: usize = 136;
 const AT_PROMPT: usize = AT_CHAIN + CHAIN_BYTES;
@@ -48,6 +50,18 @@ export const S_ROWS: usize = 60;
 export const S_GENERATIONS: usize = 66;
 export const S_PREFIX_ROW: usize = 72;
 export const S_TEXT_BYTES: usize = 76;
+/** When the decision was made; 0 = what its first token tells is no measure of the endpoint. */
+export const S_DECIDED: usize = 80;
+/** When the prompt counts as computed though no first token shows it; 0 = a first token will. */
+export const S_PREFILLED_BY: usize = 88;
+/** 0 = none came yet, or it was no measure. */
+export const S_FIRST_TOKEN: usize = 96;
+/** The request's wishes; 0 = none. */
+export const S_TTFT_SLO: usize = 104;
+export const S_TPOT_SLO: usize = 108;
+/** hashBytes of the objective's name; 0 = none. */
+export const S_OBJECTIVE_HASH: usize = 112;
+export const S_REQUESTS: usize = 120;
 /** i32: of the request's objective; 0 = none, or none that the pool's policy knows. */
 export const S_PRIORITY: usize = 124;
 /** Hash of the session's or tenant's id; 0 = none given, or nothing depends on it. */
@@ -80,10 +94,13 @@ export const F_EARLY: u32 = 1024;
 export const F_MODEL_GIVEN: u32 = 2048;
 /** The body's model was exchanged; the names stand in the stream's restore record. */
 export const F_REWRITTEN: u32 = 4096;
+/** The response is read for the time between its tokens alone. */
+export const F_PACED: u32 = 16384;
 /** The response is read to give the client's name back. */
 export const F_RESTORING: u32 = 8192;
 
-const streams: usize = memory.data(4096 * 2048, 16);
+const streams: usize = memory.data(4096 * 1536, 16);
+if (STREAM_BYTES > 1536) unreachable();
 const freeSlots: usize = memory.data(4096 * 2, 2);
 let freeCount: u32 = 0;
 let touched: u32 = 0;

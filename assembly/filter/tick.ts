@@ -7,10 +7,12 @@ import { COLUMN_INFLIGHT_REQUESTS, COLUMN_INFLIGHT_TOKENS, rowF64 } from "../poo
 import { POOL_ENDPOINTS_MAX } from "../wire/limits";
 import { meterInflight, meterPool, meterTotals } from "./counters";
 import { configTickMs } from "../schema/settings";
+import { releaseExpected } from "./commit";
 import { conclude } from "./request";
 import { answerStuck } from "./ingest";
 import { ROLE_INGEST, rootConfig, rootRole } from "./roots";
 import {
+  PHASE_DECIDED,
   PHASE_INGEST,
   PHASE_READING,
   S_CONTEXT,
@@ -37,6 +39,9 @@ const periods: usize = memory.data(16 * 4, 4);
 /** Work of a tick that came this soon after another root's is already done. */
 const DONE_MS: f64 = 3;
 let workedMs: f64 = 0;
+/** Period of the walk over all streams that ends prefill reservations by their time. */
+const RELEASE_MS: f64 = 20;
+let releasedMs: f64 = 0;
 let metersAtMs: f64 = 0;
 let busyAtMs: f64 = 0;
 
@@ -49,6 +54,7 @@ export function tick(context: u32, root: u32): void {
   setPeriod(root, now - busyAtMs > IDLE_AFTER_MS);
   if (now - workedMs < DONE_MS && now >= workedMs) return;
   workedMs = now;
+  releasePrefilled(now);
   sync(now);
   publish(now);
   if (now - metersAtMs < METERS_MS && now >= metersAtMs) return;
@@ -76,6 +82,16 @@ function setPeriod(root: u32, isIdle: bool): void {
   if (load<u32>(at) == ms) return;
   store<u32>(at, ms);
   setTickMs(ms);
+}
+
+// Answers in one piece show no first token: their prompts count as computed when that is to be expected.
+function releasePrefilled(now: f64): void {
+  if (now - releasedMs < RELEASE_MS && now >= releasedMs) return;
+  releasedMs = now;
+  if (streamCount() == 0) return;
+  for (let slot: u32 = 0; slot < streamsTouched(); slot++) {
+    if (phaseOf(streamAt(slot)) == PHASE_DECIDED) releaseExpected(streamAt(slot), now);
+  }
 }
 
 function meter(now: f64): void {

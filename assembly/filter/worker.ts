@@ -20,6 +20,7 @@ import {
   cellOwner,
   cellPtr,
   cellsBegin,
+  cellsEnd,
 } from "../flow/cell";
 import {
   journalChanged,
@@ -195,6 +196,7 @@ function readCells(now: f64): void {
     }
     inboxReset(mark);
   }
+  cellsEnd();
 }
 
 function followJournal(n: u32, journalOwner: u64, head: u64, now: f64): void {

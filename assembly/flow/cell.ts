@@ -20,17 +20,23 @@ import { NO_POOL, poolByHash, poolCount, poolHash } from "../pool/table";
 import { clearOthersAside, failuresInARow, noteOthersAside, ownAsideUntilMs } from "../pool/health";
 import {
   addOther,
+  addOtherPrefilling,
   beginOthers,
   busyRow,
   busyRowCount,
+  endOthers,
   otherRow,
   otherRowCount,
+  ownFirstTokenMs,
+  ownPrefilling,
+  ownPrefillingSinceMs,
   ownRequests,
   ownTokens,
   unmarkBusy,
 } from "./reservations";
+import { addOtherTpotSlo, clearOtherTpotSlo, ownTpotSloMs } from "./tpot-slos";
 
-const cell: usize = memory.data(17088, 16);
+const cell: usize = memory.data(33472, 16);
 let cellLength: u32 = 0;
 let entriesDropped: u64 = 0;
 
@@ -101,6 +107,12 @@ function writeEntry(at: usize, row: u32, nowMs: f64): void {
   store<u16>(at, <u16>min<u32>(failuresInARow(row), 65535), 6);
   store<u32>(at, <u32>min<u64>(ownTokens(row), 0xffffffff), 8);
   store<u32>(at, asideMs > 0 ? <u32>Math.ceil(asideMs) : 0, 12);
+  const firstMs = ownFirstTokenMs(row);
+  store<f32>(at, firstMs > 0 ? <f32>Math.max(nowMs - firstMs, 0) : -1, 16);
+  const prefilling = ownPrefilling(row);
+  store<f32>(at, prefilling > 0 ? <f32>Math.max(nowMs - ownPrefillingSinceMs(row), 0) : 0, 20);
+  store<f32>(at, <f32>ownTpotSloMs(row), 24);
+  store<u32>(at, min<u32>(prefilling, 65535), 28);
 }
 
 /** Whether the bytes are a cell of this version whose parts lie inside it. */
@@ -134,8 +146,16 @@ export function cellJournalHead(ptr: usize): u64 {
 
 /** Starts a new reading of all others' cells. */
 export function cellsBegin(): void {
-  for (let i: u32 = 0; i < otherRowCount(); i++) clearOthersAside(otherRow(i));
+  for (let i: u32 = 0; i < otherRowCount(); i++) {
+    clearOthersAside(otherRow(i));
+    clearOtherTpotSlo(otherRow(i));
+  }
   beginOthers();
+}
+
+/** All others' cells were added. */
+export function cellsEnd(): void {
+  endOthers();
 }
 
 /** Adds a checked cell of another worker to the sums. */
@@ -153,6 +173,10 @@ export function cellAdd(ptr: usize): void {
       if (slot >= <u32>POOL_ENDPOINTS_MAX) continue;
       const row = rowOf(pool, slot);
       if (!addOther(row, load<u16>(at, 2), load<u16>(at, 4), load<u32>(at, 8))) continue;
+      const firstAgo = <f64>load<f32>(at, 16);
+      const since = heartbeat - <f64>load<f32>(at, 20);
+      addOtherPrefilling(row, load<u16>(at, 28), since, firstAgo >= 0 ? heartbeat - firstAgo : 0);
+      addOtherTpotSlo(row, <f64>load<f32>(at, 24));
       const asideMs = load<u32>(at, 12);
       if (asideMs != 0) noteOthersAside(row, heartbeat + <f64>asideMs, load<u16>(at, 6));
     }

@@ -2,22 +2,42 @@
 //
 // A reservation is made at the decision and released piece by piece: its uncached tokens when the first
 // token comes back, its request when the stream ends. The sum over all workers stands in the rows'
-// INFLIGHT columns, where the scorers read it.
+// INFLIGHT columns, where the scorers read it. Beside it stands since when the engine works on what heads
+// its queue: from that the latency picker tells how much of the queue is done.
 import { ROWS_MAX } from "../wire/limits";
 import {
+  COLUMN_FIRST_TOKEN_MS,
   COLUMN_GENERATION,
+  COLUMN_HEAD_SINCE_MS,
+  COLUMN_HEAD_TOKENS,
+  COLUMN_INFLIGHT_PEAK,
   COLUMN_INFLIGHT_REQUESTS,
   COLUMN_INFLIGHT_TOKENS,
-  f64Column,
+  COLUMN_PREFILLING,
+  rowF64,
   rowU32,
+  setRowF64,
 } from "../pool/rows";
 
-//   ┌ row, 24 bytes: 0 u32 requests  4 u32 others' requests  8 u64 tokens  16 u64 others' tokens ┐
-const ROW_BYTES: usize = 24;
+//   ┌ row, 64 bytes ───────────────────────────────────────────────────────────────────────┐
+//   │ 0 u32 requests   4 u32 others' requests   8 u64 tokens   16 u64 others' tokens        │
+//   │ 24 u32 prefilling   28 u32 others' prefilling   32 f64 prefilling since ms            │
+//   │ 40 f64 others' since   48 f64 last first token ms   56 f64 others' last first token   │
+//   └──────────────────────────────────────────────────────────────────────────────────────┘
+const ROW_BYTES: usize = 64;
 const AT_OTHER_REQUESTS: usize = 4;
 const AT_TOKENS: usize = 8;
 const AT_OTHER_TOKENS: usize = 16;
-const rows: usize = memory.data(4096 * 24, 8);
+const AT_PREFILLING: usize = 24;
+const AT_OTHER_PREFILLING: usize = 28;
+const AT_SINCE: usize = 32;
+const AT_OTHER_SINCE: usize = 40;
+const AT_FIRST: usize = 48;
+const AT_OTHER_FIRST: usize = 56;
+const rows: usize = memory.data(4096 * 64, 8);
+
+/** Times that came through a cell are this exact, ms: a head that moved by less is the same head. */
+const HEAD_MOVED_MS: f64 = 1.5;
 
 // Rows that carry anything of ours, so that publishing costs what is busy and not what is configured.
 const busyRows: usize = memory.data(4096 * 2, 2);
@@ -36,9 +56,33 @@ function rowAt(row: u32): usize {
 function refresh(row: u32): void {
   const at = rowAt(row);
   const requests = <f64>load<u32>(at) + <f64>load<u32>(at, AT_OTHER_REQUESTS);
-  const tokens = <f64>load<u64>(at, AT_TOKENS) + <f64>load<u64>(at, AT_OTHER_TOKENS);
-  store<f64>(f64Column(COLUMN_INFLIGHT_REQUESTS) + ((<usize>row) << 3), requests);
-  store<f64>(f64Column(COLUMN_INFLIGHT_TOKENS) + ((<usize>row) << 3), tokens);
+  setRowF64(COLUMN_INFLIGHT_REQUESTS, row, requests);
+  setRowF64(COLUMN_INFLIGHT_TOKENS, row, <f64>load<u64>(at, AT_TOKENS) + <f64>load<u64>(at, AT_OTHER_TOKENS));
+  setRowF64(
+    COLUMN_PREFILLING,
+    row,
+    <f64>load<u32>(at, AT_PREFILLING) + <f64>load<u32>(at, AT_OTHER_PREFILLING),
+  );
+  if (requests > rowF64(COLUMN_INFLIGHT_PEAK, row)) setRowF64(COLUMN_INFLIGHT_PEAK, row, requests);
+}
+
+// The engine works on the head of its queue since the last first token, or since there was something to prefill.
+function refreshHead(row: u32): void {
+  const at = rowAt(row);
+  const first = Math.max(load<f64>(at, AT_FIRST), load<f64>(at, AT_OTHER_FIRST));
+  setRowF64(COLUMN_FIRST_TOKEN_MS, row, first);
+  if (rowF64(COLUMN_PREFILLING, row) == 0) {
+    setRowF64(COLUMN_HEAD_SINCE_MS, row, 0);
+    setRowF64(COLUMN_HEAD_TOKENS, row, 0);
+    return;
+  }
+  let since: f64 = Infinity;
+  if (load<u32>(at, AT_PREFILLING) > 0) since = load<f64>(at, AT_SINCE);
+  if (load<u32>(at, AT_OTHER_PREFILLING) > 0) since = Math.min(since, load<f64>(at, AT_OTHER_SINCE));
+  const head = Math.max(since, first);
+  if (Math.abs(head - rowF64(COLUMN_HEAD_SINCE_MS, row)) < HEAD_MOVED_MS) return;
+  setRowF64(COLUMN_HEAD_SINCE_MS, row, head);
+  setRowF64(COLUMN_HEAD_TOKENS, row, rowF64(COLUMN_INFLIGHT_TOKENS, row));
 }
 
 /** Whether anything of ours changed since reservationsPublished(). */
@@ -66,6 +110,22 @@ export function ownRequests(row: u32): u32 {
 export function ownTokens(row: u32): u64 {
   return load<u64>(rowAt(row), AT_TOKENS);
 }
+/** Own requests there that have had no first token. */
+export function ownPrefilling(row: u32): u32 {
+  return load<u32>(rowAt(row), AT_PREFILLING);
+}
+/** Since when there is such a request, ms; meaningless without one. */
+export function ownPrefillingSinceMs(row: u32): f64 {
+  return load<f64>(rowAt(row), AT_SINCE);
+}
+/** When an own request there last had its first token, ms; 0 = never. */
+export function ownFirstTokenMs(row: u32): f64 {
+  return load<f64>(rowAt(row), AT_FIRST);
+}
+/** The same for the other workers, as of the last reading. */
+export function othersFirstTokenMs(row: u32): f64 {
+  return load<f64>(rowAt(row), AT_OTHER_FIRST);
+}
 
 /** Puts a row on the list that the cell is made from. */
 export function markBusy(row: u32): void {
@@ -85,25 +145,36 @@ export function unmarkBusy(row: u32): void {
   store<u16>(busyPlaces + ((<usize>row) << 1), 0);
 }
 
-/** One more request, with `tokens` prompt tokens to compute, goes to the row. */
-export function reserve(row: u32, tokens: u32): void {
+/** One more request, with `tokens` prompt tokens to compute, goes to the row at `nowMs`. */
+export function reserve(row: u32, tokens: u32, nowMs: f64): void {
   const at = rowAt(row);
+  const prefilling = load<u32>(at, AT_PREFILLING);
   store<u32>(at, load<u32>(at) + 1);
   store<u64>(at, load<u64>(at, AT_TOKENS) + tokens, AT_TOKENS);
+  if (prefilling == 0) store<f64>(at, nowMs, AT_SINCE);
+  store<u32>(at, prefilling + 1, AT_PREFILLING);
   markBusy(row);
   refresh(row);
+  refreshHead(row);
   changed = true;
 }
 
-/** The prompt's tokens have been computed. */
+/** A request's `tokens` prompt tokens have been computed, or will not be. Once per reserve(). */
 export function releaseTokens(row: u32, tokens: u32): void {
-  if (tokens == 0) return;
   const at = rowAt(row);
   const held = load<u64>(at, AT_TOKENS);
-  assert(held >= tokens);
+  const prefilling = load<u32>(at, AT_PREFILLING);
+  assert(held >= tokens && prefilling > 0);
   store<u64>(at, held - tokens, AT_TOKENS);
+  store<u32>(at, prefilling - 1, AT_PREFILLING);
   refresh(row);
+  refreshHead(row);
   changed = true;
+}
+
+/** A first token came from the row: whatever the engine works on now, it began after it. Before releaseTokens(). */
+export function noteFirstToken(row: u32, nowMs: f64): void {
+  store<f64>(rowAt(row), nowMs, AT_FIRST);
 }
 
 /** The request has ended. */
@@ -122,6 +193,7 @@ export function clearOthers(): void {
     const row = <u32>load<u16>(otherRows + ((<usize>i) << 1));
     store<u32>(rowAt(row), 0, AT_OTHER_REQUESTS);
     store<u64>(rowAt(row), 0, AT_OTHER_TOKENS);
+    store<u32>(rowAt(row), 0, AT_OTHER_PREFILLING);
     refresh(row);
   }
   otherCount = 0;
@@ -148,6 +220,24 @@ export function addOther(row: u32, generation: u32, requests: u32, tokens: u32):
   store<u64>(at, load<u64>(at, AT_OTHER_TOKENS) + tokens, AT_OTHER_TOKENS);
   refresh(row);
   return true;
+}
+
+/** What came along with addOther(): `prefilling` requests, since `sinceMs` the first; last first token (0 = none). */
+export function addOtherPrefilling(row: u32, prefilling: u32, sinceMs: f64, firstTokenMs: f64): void {
+  const at = rowAt(row);
+  if (prefilling > 0) {
+    const before = load<u32>(at, AT_OTHER_PREFILLING);
+    const since = load<f64>(at, AT_OTHER_SINCE);
+    store<f64>(at, before > 0 ? Math.min(since, sinceMs) : sinceMs, AT_OTHER_SINCE);
+    store<u32>(at, before + prefilling, AT_OTHER_PREFILLING);
+  }
+  if (firstTokenMs > load<f64>(at, AT_OTHER_FIRST)) store<f64>(at, firstTokenMs, AT_OTHER_FIRST);
+  refresh(row);
+}
+
+/** All cells were read: heads of queues are looked at again. */
+export function endOthers(): void {
+  for (let i: u32 = 0; i < otherCount; i++) refreshHead(otherRow(i));
 }
 
 // Listed rows are found by a stamp per row, renewed at each reading.

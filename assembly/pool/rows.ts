@@ -28,7 +28,22 @@ export const COLUMN_MATCHED_TOKENS: u32 = 10;
 export const COLUMN_UNCACHED_TOKENS: u32 = 11;
 /** When a cold prompt last went there (ms, own clock); NaN = never. For no-hit-lru. */
 export const COLUMN_COLD_USED_MS: u32 = 12;
-export const F64_COLUMNS: u32 = 13;
+/** Requests in flight there, through any worker, that have had no first token. */
+export const COLUMN_PREFILLING: u32 = 13;
+/** Since when the engine works on what now heads its queue, as far as our requests tell (ms, own clock); 0 = idle. */
+export const COLUMN_HEAD_SINCE_MS: u32 = 14;
+/** Uncached tokens that were in flight there at that time. */
+export const COLUMN_HEAD_TOKENS: u32 = 15;
+/** When the last first token came from there, through any worker (ms, own clock); 0 = never. */
+export const COLUMN_FIRST_TOKEN_MS: u32 = 16;
+/** Most requests in flight there since the last snapshot, and between the two before. */
+export const COLUMN_INFLIGHT_PEAK: u32 = 17;
+export const COLUMN_INFLIGHT_PEAK_BEFORE: u32 = 18;
+/** Requests at the engine, by its metrics, that none of our workers sent. */
+export const COLUMN_FOREIGN_REQUESTS: u32 = 19;
+/** Tightest wish for the time between tokens among the requests in flight there, ms; 0 = none. */
+export const COLUMN_TPOT_SLO_MS: u32 = 20;
+export const F64_COLUMNS: u32 = 21;
 
 // u32 columns.
 /** ENDPOINT_* flags of wire/snapshot.ts; 0 = no endpoint in this row. */
@@ -43,7 +58,7 @@ export const COLUMN_LORA_ACTIVE_COUNT: u32 = 4;
 export const COLUMN_LORA_WAITING_COUNT: u32 = 5;
 export const U32_COLUMNS: u32 = 6;
 
-const f64Rows: usize = memory.data(13 * 4096 * 8, 16);
+const f64Rows: usize = memory.data(21 * 4096 * 8, 16);
 const u32Rows: usize = memory.data(6 * 4096 * 4, 16);
 const modelHashRows: usize = memory.data(4096 * 64 * 8, 16);
 const loraActiveRows: usize = memory.data(4096 * 32 * 8, 16);

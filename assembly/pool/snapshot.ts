@@ -55,9 +55,13 @@ import {
   COLUMN_BLOCK_TOKENS,
   COLUMN_COLD_USED_MS,
   COLUMN_FLAGS,
+  COLUMN_FOREIGN_REQUESTS,
   COLUMN_GENERATION,
   COLUMN_GPU_MEMORY,
   COLUMN_GPU_UTILIZATION,
+  COLUMN_INFLIGHT_PEAK,
+  COLUMN_INFLIGHT_PEAK_BEFORE,
+  COLUMN_INFLIGHT_REQUESTS,
   COLUMN_KV_CAPACITY_TOKENS,
   COLUMN_KV_USAGE,
   COLUMN_LORA_ACTIVE_COUNT,
@@ -70,6 +74,7 @@ import {
   loraActiveHashes,
   loraWaitingHashes,
   modelHashes,
+  rowF64,
   rowOf,
   rowU32,
   setRowF64,
@@ -300,6 +305,7 @@ function applyEndpoint(pool: u32, row: u32, record: usize, snapshot: usize): voi
   setRowF64(COLUMN_WAITING, row, hasLoad ? <f64>load<u32>(record, ENDPOINT_AT_WAITING) : NaN);
   setRowF64(COLUMN_RUNNING, row, hasLoad ? <f64>load<u32>(record, ENDPOINT_AT_RUNNING) : NaN);
   setRowF64(COLUMN_KV_USAGE, row, hasLoad ? <f64>load<f32>(record, ENDPOINT_AT_KV_USAGE) : NaN);
+  noteForeign(row);
   const hasGpu = (flags & ENDPOINT_HAS_GPU) != 0;
   setRowF64(COLUMN_GPU_UTILIZATION, row, hasGpu ? <f64>load<f32>(record, ENDPOINT_AT_GPU_UTILIZATION) : NaN);
   setRowF64(COLUMN_GPU_MEMORY, row, hasGpu ? <f64>load<f32>(record, ENDPOINT_AT_GPU_MEMORY) : NaN);
@@ -317,6 +323,17 @@ function applyEndpoint(pool: u32, row: u32, record: usize, snapshot: usize): voi
   hashNames(snapshot, load<u32>(record, ENDPOINT_AT_LORA_WAITING), waiting, loraWaitingHashes(row));
   setRowU32(COLUMN_LORA_WAITING_COUNT, row, waiting);
   setRowRecord(row, record, snapshot);
+}
+
+// What the engine reports beyond the most that our workers had there since the scrape before the last one, which is
+// as old as these figures can be, was sent by others.
+function noteForeign(row: u32): void {
+  const requests = rowF64(COLUMN_INFLIGHT_REQUESTS, row);
+  const most = Math.max(rowF64(COLUMN_INFLIGHT_PEAK, row), rowF64(COLUMN_INFLIGHT_PEAK_BEFORE, row));
+  const reported = rowF64(COLUMN_WAITING, row) + rowF64(COLUMN_RUNNING, row);
+  setRowF64(COLUMN_FOREIGN_REQUESTS, row, reported == reported ? Math.max(reported - most, 0) : NaN);
+  setRowF64(COLUMN_INFLIGHT_PEAK_BEFORE, row, rowF64(COLUMN_INFLIGHT_PEAK, row));
+  setRowF64(COLUMN_INFLIGHT_PEAK, row, requests);
 }
 
 function hashNames(snapshot: usize, refs: u32, count: u32, target: usize): void {

@@ -2,6 +2,7 @@
 import { POOLS_MAX, POOL_NAME_BYTES_MAX, POOL_ENDPOINTS_MAX, SNAPSHOT_BYTES_MAX } from "../wire/limits";
 import { hashBytes } from "../text/hash";
 import {
+  COLUMN_FOREIGN_REQUESTS,
   COLUMN_GPU_MEMORY,
   COLUMN_GPU_UTILIZATION,
   COLUMN_KV_USAGE,
@@ -137,6 +138,7 @@ export function poolIgnoreLoad(pool: u32): void {
     setRowF64(COLUMN_WAITING, row, NaN);
     setRowF64(COLUMN_RUNNING, row, NaN);
     setRowF64(COLUMN_KV_USAGE, row, NaN);
+    setRowF64(COLUMN_FOREIGN_REQUESTS, row, NaN);
     setRowF64(COLUMN_GPU_UTILIZATION, row, NaN);
     setRowF64(COLUMN_GPU_MEMORY, row, NaN);
   }

@@ -112,6 +112,17 @@ export function apiNeedsModel(api: u32): bool {
   );
 }
 
+/** Whether an answer needs the prompt's computation and nothing more: no token is generated. */
+export function apiAnswersAtOnce(api: u32): bool {
+  return (
+    api == API_EMBEDDINGS ||
+    api == API_RERANK ||
+    api == API_SCORE ||
+    api == API_POOLING ||
+    api == API_CLASSIFY
+  );
+}
+
 // Length of the path without its query string and one trailing slash.
 function pathBytes(ptr: usize, bytes: u32): u32 {
   for (let i: u32 = 0; i < bytes; i++) {

@@ -6,7 +6,7 @@ import { SCANNER_BYTES } from "../json/scanner";
 //   │ 128 u8 flags   129 u8 line   130 u8 prefix bytes   131 u8 found   132 u32 prompt            │
 //   │ 136 u32 completion   140 u32 cached   144 u32 of this document: prompt   148 u32 completion │
 //   │ 152 u32 cached   156 u8 found   157 u8 depth   158 u8 key   159 u8 marks   160 u8[8] places │
-//   │ 168 u8 word bytes   169 u8[32] word                                                         │
+//   │ 168 u8 word bytes   169 u8[32] word   204 u32 events with generated text                    │
 //   └─────────────────────────────────────────────────────────────────────────────────────────────┘
 export const AT_USAGE_FLAGS: usize = 128;
 export const AT_LINE: usize = 129;
@@ -24,6 +24,7 @@ export const AT_PLACES: usize = 160;
 export const AT_WORD_BYTES: usize = 168;
 export const AT_WORD: usize = 169;
 export const WORD_BYTES: u32 = 32;
+export const AT_EVENTS: usize = 204;
 
 /** Bytes of a usage record. */
 export const USAGE_BYTES: usize = 208;

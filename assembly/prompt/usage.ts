@@ -7,6 +7,7 @@ import { scannerErrorByte, scannerErrorOffset } from "../json/fault";
 import { scannerEnd, scannerFeed, scannerReset } from "../json/scanner";
 import {
   AT_COUNTS,
+  AT_EVENTS,
   AT_FOUND,
   AT_LINE,
   AT_PREFIX,
@@ -92,6 +93,11 @@ export function usageSawData(record: usize): bool {
   return (load<u8>(record, AT_USAGE_FLAGS) & USAGE_SAW_DATA) != 0;
 }
 
+/** Events with generated text so far: of engines that send each token as one, the tokens generated. */
+export function usageEvents(record: usize): u32 {
+  return load<u32>(record, AT_EVENTS);
+}
+
 // The first bytes of a line; "data:" may itself be split.
 function startLine(record: usize, ptr: usize, end: usize): usize {
   let matched = <u32>load<u8>(record, AT_PREFIX);
@@ -146,6 +152,7 @@ function finishDocument(record: usize): void {
   // [DONE] stops being JSON at its D.
   const isDone = !isJson && scannerErrorOffset(record) == 1 && scannerErrorByte(record) == 0x44;
   if (!isDone && carriesTokens(record)) {
+    store<u32>(record, load<u32>(record, AT_EVENTS) + 1, AT_EVENTS);
     store<u8>(record, load<u8>(record, AT_USAGE_FLAGS) | USAGE_SAW_DATA, AT_USAGE_FLAGS);
   }
 }

@@ -4,10 +4,12 @@
 //   random-picker: in random order
 //   weighted-random-picker: A-Res sampling without replacement (Efraimidis and Spirakis 2006): by
 //     U^(1/total), here as ln(U) / total, which orders alike; totals ≤ 0 come last; none > 0 → random
+//   epp-wasm-latency-picker (ours): the choice of latency-picker.ts, then by cost
 //
 // Source: llm-d-router pkg/epp/framework/plugins/scheduling/picker @ ebab6879. A further picker is a number
 // in plugin-types.ts and a case in pick().
 import { candidateCount, candidateRow, totalOf } from "./candidates";
+import { latencyChoose } from "./latency-picker";
 import { RESULTS_MAX } from "./plan";
 import { PLUGIN_MAX_SCORE_PICKER, PLUGIN_WEIGHTED_RANDOM_PICKER } from "./plugin-types";
 import { requestRandom, requestRandomUnit } from "./request";
@@ -18,6 +20,18 @@ const resultKeys: usize = memory.data(16 * 8, 8);
 const resultDraws: usize = memory.data(16 * 4, 8);
 const resultTotals: usize = memory.data(16 * 8, 8);
 let results: u32 = 0;
+
+/** The same for epp-wasm-latency-picker; `instance` 0 = all defaults. */
+export function pickByLatency(instance: usize, pool: u32, wanted: u32): u32 {
+  results = 0;
+  wanted = min<u32>(wanted, RESULTS_MAX);
+  if (candidateCount() == 0) return 0;
+  const chosen = latencyChoose(instance, pool);
+  for (let i: u32 = 0, count = candidateCount(); i < count; i++) {
+    insert(i, i == chosen ? Infinity : totalOf(i), wanted);
+  }
+  return results;
+}
 
 /** Picks up to `wanted` (1…RESULTS_MAX) of the candidates; how many there are now. */
 export function pick(picker: u32, wanted: u32): u32 {

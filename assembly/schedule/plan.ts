@@ -9,7 +9,7 @@ export const RESULTS_MAX: u32 = 16;
 
 //   ┌ plan, 336 bytes, 8-byte aligned ──────────────────────────────────────────────────┐
 //   │ 0 u8 filters  1 u8 scorers  2 u8 unknown load is the mean  4 u32 picker type       │
-//   │ 8 u32 results wanted   16 u32 filter instance[16]                                  │
+//   │ 8 u32 results wanted   12 u32 picker's instance   16 u32 filter instance[16]       │
 //   │ 80 { u32 instance, u32 zero, f64 weight }[16]                                      │
 //   └────────────────────────────────────────────────────────────────────────────────────┘
 export const PLAN_BYTES: usize = 336;
@@ -18,6 +18,7 @@ const AT_SCORERS: usize = 1;
 const AT_UNKNOWN_MEAN: usize = 2;
 const AT_PICKER: usize = 4;
 const AT_RESULTS: usize = 8;
+const AT_PICKER_INSTANCE: usize = 12;
 const AT_FILTER_LIST: usize = 16;
 const AT_SCORER_LIST: usize = 80;
 
@@ -71,6 +72,11 @@ export function planSetPicker(plan: usize, picker: u32, results: u32): void {
   store<u32>(plan, min<u32>(max<u32>(results, 1), RESULTS_MAX), AT_RESULTS);
 }
 
+/** Sets the picker's instance, for a picker that has parameters beside how many it names; 0 = none. */
+export function planSetPickerInstance(plan: usize, instance: usize): void {
+  store<u32>(plan, <u32>instance, AT_PICKER_INSTANCE);
+}
+
 /** Whether an endpoint of unknown load counts as averagely loaded; else as idle, which is llm-d's reading. */
 export function planSetUnknownMean(plan: usize, mean: bool): void {
   store<u8>(plan, mean ? 1 : 0, AT_UNKNOWN_MEAN);
@@ -110,6 +116,10 @@ export function planUnknownMean(plan: usize): bool {
 
 export function planPicker(plan: usize): u32 {
   return load<u32>(plan, AT_PICKER);
+}
+
+export function planPickerInstance(plan: usize): usize {
+  return <usize>load<u32>(plan, AT_PICKER_INSTANCE);
 }
 
 export function planResults(plan: usize): u32 {

@@ -33,6 +33,8 @@ export const PLUGIN_FILTERS_END: u32 = 64;
 export const PLUGIN_MAX_SCORE_PICKER: u32 = 65;
 export const PLUGIN_RANDOM_PICKER: u32 = 66;
 export const PLUGIN_WEIGHTED_RANDOM_PICKER: u32 = 67;
+/** Ours. */
+export const PLUGIN_LATENCY_PICKER: u32 = 68;
 export const PLUGIN_PICKERS_END: u32 = 96;
 
 export function isScorer(type: u32): bool {

@@ -18,9 +18,9 @@ import { filterLabelSelector } from "./label-selector-filter";
 import { scoreLoadAware } from "./load-aware-scorer";
 import { scoreLoraAffinity } from "./lora-affinity-scorer";
 import { noHitLruPlaced, scoreNoHitLru } from "./no-hit-lru-scorer";
-import { pick, resultsReset } from "./pickers";
+import { pick, pickByLatency, resultsReset } from "./pickers";
 import { instanceType, planFilter, planFilters, planPicker, planResults } from "./plan";
-import { planScorer, planScorers, planUnknownMean, planWeight } from "./plan";
+import { planPickerInstance, planScorer, planScorers, planUnknownMean, planWeight } from "./plan";
 import {
   PLUGIN_ACTIVE_REQUEST_SCORER,
   PLUGIN_CONTEXT_LENGTH_AWARE,
@@ -30,6 +30,7 @@ import {
   PLUGIN_HEADER_LABEL_AFFINITY_SCORER,
   PLUGIN_KV_CACHE_UTILIZATION_SCORER,
   PLUGIN_LABEL_SELECTOR_FILTER,
+  PLUGIN_LATENCY_PICKER,
   PLUGIN_LOAD_AWARE_SCORER,
   PLUGIN_LORA_AFFINITY_SCORER,
   PLUGIN_NO_HIT_LRU_SCORER,
@@ -91,6 +92,9 @@ export function schedule(plan: usize, pool: u32): u32 {
     return 0;
   }
   reason = SCHEDULE_OK;
+  if (planPicker(plan) == PLUGIN_LATENCY_PICKER) {
+    return pickByLatency(planPickerInstance(plan), pool, planResults(plan));
+  }
   totalsReset();
   for (let i: u32 = 0, count = planScorers(plan); i < count; i++) {
     runScorer(planScorer(plan, i), pool);

@@ -16,6 +16,7 @@ import {
   PLUGIN_HEADER_LABEL_AFFINITY_SCORER,
   PLUGIN_KV_CACHE_UTILIZATION_SCORER,
   PLUGIN_LABEL_SELECTOR_FILTER,
+  PLUGIN_LATENCY_PICKER,
   PLUGIN_LOAD_AWARE_SCORER,
   PLUGIN_LORA_AFFINITY_SCORER,
   PLUGIN_MAX_SCORE_PICKER,
@@ -159,7 +160,7 @@ function scorers(): void {
   implemented("header-label-affinity-scorer", PLUGIN_HEADER_LABEL_AFFINITY_SCORER);
   implemented("gpu-utilization-scorer", PLUGIN_GPU_UTILIZATION_SCORER);
   implemented("gpu-memory-scorer", PLUGIN_GPU_MEMORY_SCORER);
-  unsupported("latency-scorer", "token-load-scorer");
+  unsupported("latency-scorer", "epp-wasm-latency-picker");
   unsupported("precise-prefix-cache-scorer", "prefix-cache-scorer");
   unsupported("mm-embeddings-cache-scorer", "prefix-cache-scorer");
   unsupported(
@@ -183,7 +184,7 @@ function filtersAndPickers(): void {
   implemented("utilization-filter", PLUGIN_UTILIZATION_FILTER);
   implemented("session-affinity-filter", PLUGIN_SESSION_AFFINITY_FILTER);
   implemented("header-based-testing-filter", PLUGIN_HEADER_BASED_TESTING_FILTER);
-  unsupported("slo-headroom-tier-filter", "utilization-filter");
+  unsupported("slo-headroom-tier-filter", "epp-wasm-latency-picker");
   unsupported("endpoint-attribute-filter", "utilization-filter");
   unsupported("multicluster-session-affinity-filter", "session-affinity-filter");
   unsupported("topology-affinity-filter", "label-selector-filter");
@@ -191,6 +192,7 @@ function filtersAndPickers(): void {
   implemented("max-score-picker", PLUGIN_MAX_SCORE_PICKER);
   implemented("random-picker", PLUGIN_RANDOM_PICKER);
   implemented("weighted-random-picker", PLUGIN_WEIGHTED_RANDOM_PICKER);
+  implemented("epp-wasm-latency-picker", PLUGIN_LATENCY_PICKER);
 }
 
 function parsersAndHandlers(): void {
@@ -237,7 +239,7 @@ function producers(): void {
   );
   unsupported("multicluster-approx-prefix-cache-producer", "approx-prefix-cache-producer");
   unsupported("precise-prefix-cache-producer", "approx-prefix-cache-producer");
-  unsupported("predicted-latency-producer", "inflight-load-producer with token-load-scorer");
+  unsupported("predicted-latency-producer", "epp-wasm-latency-picker");
   unsupported("mm-embeddings-cache-producer", "approx-prefix-cache-producer");
   unsupported("session-id-producer", "session-affinity-scorer with strategy session_id");
   unsupported("burst-prefix-cache-producer", "approx-prefix-cache-producer");

@@ -21,11 +21,15 @@ import {
   instanceType,
   planAddFilter,
   planAddScorer,
+  planPicker,
   planReset,
+  planScorers,
   planSetPicker,
+  planSetPickerInstance,
 } from "../schedule/plan";
 import {
   PLUGIN_CONTEXT_LENGTH_AWARE,
+  PLUGIN_LATENCY_PICKER,
   PLUGIN_MAX_SCORE_PICKER,
   isFilter,
   isPicker,
@@ -60,7 +64,12 @@ export function profilesRead(list: i32, slot: usize): bool {
   if (isRefused()) return false;
   if (picker == 0) picker = firstPicker();
   setPicker(plan, slot, picker);
-  return true;
+  if (planPicker(plan) != PLUGIN_LATENCY_PICKER || planScorers(plan) == 0) return true;
+  const mark = pathMark();
+  pathMember("schedulingProfiles");
+  refuseFor(list, "epp-wasm-latency-picker predicts instead of adding scores: its profile takes no scorer");
+  pathBack(mark);
+  return false;
 }
 
 // llm-d names one endpoint unless told otherwise; we always name fallbacks too, as many as `destinations`.
@@ -69,6 +78,7 @@ function setPicker(plan: usize, slot: usize, instance: usize): void {
   const type = instance == 0 ? PLUGIN_MAX_SCORE_PICKER : instanceType(instance);
   const wanted = instance == 0 ? 1 : load<f64>(instance, INSTANCE_AT_A);
   planSetPicker(plan, type, max<u32>(destinations, <u32>min<f64>(wanted, 16)));
+  planSetPickerInstance(plan, instance);
 }
 
 function firstPicker(): usize {

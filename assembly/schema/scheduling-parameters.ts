@@ -24,6 +24,7 @@ import {
   PLUGIN_HEADER_BASED_TESTING_FILTER,
   PLUGIN_HEADER_LABEL_AFFINITY_SCORER,
   PLUGIN_LABEL_SELECTOR_FILTER,
+  PLUGIN_LATENCY_PICKER,
   PLUGIN_LOAD_AWARE_SCORER,
   PLUGIN_MAX_SCORE_PICKER,
   PLUGIN_NO_HIT_LRU_SCORER,
@@ -64,6 +65,7 @@ import {
   wholeField,
 } from "./fields";
 import { byLabelParameters, selectorParameters } from "./label-parameters";
+import { latencyParameters } from "./latency-parameters";
 import { VARIANT_BY_LABEL } from "./plugin-table";
 import { sessionParameters } from "./session-parameters";
 import { slotAlloc, slotHeader, slotText } from "./slots";
@@ -128,6 +130,9 @@ export function schedulingParameters(node: i32, slot: usize, instance: usize, va
     case PLUGIN_RANDOM_PICKER:
     case PLUGIN_WEIGHTED_RANDOM_PICKER:
       setWhole(instance, INSTANCE_AT_A, "maxNumOfEndpoints", 1);
+      break;
+    case PLUGIN_LATENCY_PICKER:
+      latencyParameters(slot, instance);
       break;
   }
   return objectEnd();

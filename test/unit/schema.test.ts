@@ -18,28 +18,18 @@ beforeEach(() => {
 });
 
 describe("the default", () => {
-  const DEFAULT = [
-    ["queue-scorer", 2],
-    ["kv-cache-utilization-scorer", 2],
-    ["prefix-cache-scorer", 3],
-    ["active-request-scorer", 2],
-    ["token-load-scorer", 6],
-    ["gpu-utilization-scorer", 0.5],
-    ["gpu-memory-scorer", 0.5],
-  ];
-
   test.each([
     ["no configuration", ""],
     ["an empty object", "{}"],
     ["settings alone", JSON.stringify(pluginOf("epp-wasm-gateway", { pool: "p" }))],
     ["the sidecar's part alone", JSON.stringify(pluginOf("file-discovery", { path: "endpoints.yaml" }))],
-  ])("%s: llm-d's default, our own reservations, GPU load", (_, text) => {
+  ])("%s: the latency picker with its defaults", (_, text) => {
     const { config, error } = loadText(wasm, text);
     expect(error).toBe("");
     const plan = planOf(wasm, config);
-    expect(plan.scorers.map(({ type, weight }) => [type, weight])).toEqual(DEFAULT);
+    expect(plan.scorers).toEqual([]);
     expect(plan.filters).toEqual([]);
-    expect(plan.picker).toBe("max-score-picker");
+    expect(plan.picker).toBe("epp-wasm-latency-picker");
     expect(plan.results).toBe(3);
     expect(plan.unknownMean).toBe(true);
   });
@@ -84,27 +74,6 @@ describe("the default under stale metrics", () => {
     expect(Math.max(...burst(loadText(wasm, "").config))).toBeLessThanOrEqual(2 * fair);
     const peer = documentOf([Q, { type: "kv-cache-utilization-scorer" }, { type: "prefix-cache-scorer" }]);
     expect(Math.max(...burst(load(wasm, peer).config))).toBe(BURST);
-  });
-
-  test("gives up a full prefix hit for an endpoint with much less work, and not for a little less", () => {
-    const { config } = loadText(wasm, "");
-    const pick = (tokensAtHolder: number) => {
-      wasm.endpoints([
-        {
-          name: "holder",
-          metrics: {},
-          prefixMatch: { matchBlocks: 100, totalBlocks: 100, blockSizeTokens: 16 },
-          inflight: { requests: 1, tokens: tokensAtHolder },
-          uncachedRequestTokens: 0,
-        },
-        { name: "other", metrics: {}, inflight: { requests: 1, tokens: 0 }, uncachedRequestTokens: 1600 },
-      ]);
-      wasm.request({ prompt: 1600, matchable: 1600 });
-      wasm.call("schedule", wasm.call("configPlan", config), 0);
-      return wasm.call("resultRow", 0);
-    };
-    expect(pick(8_000)).toBe(0);
-    expect(pick(60_000)).toBe(1);
   });
 });
 
@@ -331,13 +300,22 @@ describe("all 97 plugin types of llm-d are in the table", () => {
     const { error } = load(wasm, pluginOf(type));
     const nearest = error.split("the nearest that is: ")[1] ?? "";
     expect(error).toContain(`plugins[0].type: "${type}" — known in llm-d`);
-    const supported = [...IMPLEMENTED, ...ACCEPTED, "gpu-utilization-scorer", "epp-wasm-gateway"];
+    const supported = [
+      ...IMPLEMENTED,
+      ...ACCEPTED,
+      "gpu-utilization-scorer",
+      "epp-wasm-latency-picker",
+      "epp-wasm-gateway",
+    ];
     expect(supported.some((name) => nearest.startsWith(name))).toBe(true);
   });
 
-  test.each(["gpu-utilization-scorer", "gpu-memory-scorer", "epp-wasm-gateway"])("ours: %s", (type) => {
-    expect(load(wasm, pluginOf(type)).error).toBe("");
-  });
+  test.each(["gpu-utilization-scorer", "gpu-memory-scorer", "epp-wasm-latency-picker", "epp-wasm-gateway"])(
+    "ours: %s",
+    (type) => {
+      expect(load(wasm, pluginOf(type)).error).toBe("");
+    },
+  );
 });
 
 describe("settings", () => {

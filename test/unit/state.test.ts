@@ -322,15 +322,15 @@ describe("journal and cells", () => {
   it("sums the others' work by pool name and slot, and drops it at the next reading", () => {
     const a = worker();
     const b = worker();
-    a.reserve(1, 700);
-    a.reserve(1, 300);
-    a.reserve(3, 5);
+    a.reserve(1, 700, 1000);
+    a.reserve(1, 300, 1000);
+    a.reserve(3, 5, 1000);
     a.releaseTokens(1, 300);
     a.cellBuild(7n, 1000, 0n);
     const bytes = a.bytes(a.cellPtr(), a.cellBytes()).slice();
     const ptr = b.put(bytes, 65536);
     expect(b.cellCheck(ptr, bytes.length)).toBe(1);
-    b.reserve(1, 11);
+    b.reserve(1, 11, 1000);
     b.cellsBegin();
     b.cellAdd(ptr);
     expect(b.rowF64(COLUMN_INFLIGHT_REQUESTS, 1)).toBe(3);
@@ -345,7 +345,7 @@ describe("journal and cells", () => {
 
   it("refuses a cell whose parts do not add up", () => {
     const a = worker();
-    a.reserve(0, 1);
+    a.reserve(0, 1, 1000);
     a.cellBuild(7n, 1000, 0n);
     const bytes = a.bytes(a.cellPtr(), a.cellBytes()).slice();
     const put = (values: number[], at: number) => (copy: Uint8Array) => {

@@ -65,6 +65,7 @@ export const TYPES = {
   "max-score-picker": 65,
   "random-picker": 66,
   "weighted-random-picker": 67,
+  "epp-wasm-latency-picker": 68,
 } as const;
 
 export const OPERATORS = { in: 0, notin: 1, exists: 2, "!": 3, inOrAbsent: 4 } as const;

@@ -1,0 +1,213 @@
+// A line through samples that come one by one: weighted least squares, robust, with forgetting.
+//
+//   y = base + slope · x,  slope within bounds, base ≥ 0
+//
+// A record keeps sums, so the records of several workers, and a prior, add up to the fit of all their samples.
+// A sample counts with weight 1 / (1 + x): what is measured here errs in proportion to its size. Forgetting
+// goes by sample and by time (exponentially weighted least squares). A residual beyond OUTLIER times the usual
+// one is cut to that (Huber 1964); RUN_SAMPLES of them in a row on one side are no outliers but another engine
+// speed: then the past is all but forgotten and these samples count in full.
+
+//   ┌ sums, 24 bytes: f32 samples, w, wx, wy, wxx, wxy ┐
+export const SUMS_BYTES: usize = 24;
+const AT_W: usize = 4;
+const AT_WX: usize = 8;
+const AT_WY: usize = 12;
+const AT_WXX: usize = 16;
+const AT_WXY: usize = 20;
+
+//   ┌ fit, 88 bytes, 8-byte aligned ────────────────────────────────────────────────────┐
+//   │ 0 sums   24 f32 usual relative residual   28 i32 outliers in a row, signed        │
+//   │ 32 f64 last sample ms   40 f64 regime: since when the samples are of one speed, ms│
+//   │ 48 { f32 x, f32 y }[5] outliers of the present run                                │
+//   └───────────────────────────────────────────────────────────────────────────────────┘
+export const FIT_BYTES: usize = 88;
+const AT_SPREAD: usize = 24;
+const AT_RUN: usize = 28;
+const AT_LAST: usize = 32;
+const AT_REGIME: usize = 40;
+const AT_RECENT: usize = 48;
+
+/** Samples after which one has lost 63 % of its weight. */
+export const FIT_MEMORY_SAMPLES: f64 = 128;
+/** Time after which a sample has lost half of its weight, ms. */
+export const FIT_HALF_LIFE_MS: f64 = 60000;
+/** A residual of more than this many usual ones is an outlier. */
+export const OUTLIER: f64 = 3;
+/** Relative residuals below this are never outliers: clocks and steps of the engine are no finer. */
+export const OUTLIER_LEAST: f64 = 0.15;
+/** Outliers on one side in a row that mean another speed. */
+export const RUN_SAMPLES: i32 = 5;
+/** Samples before which nothing is called an outlier. */
+const TRUSTED_SAMPLES: f64 = 4;
+/** What is left of the past when the speed has changed. */
+export const FORGOTTEN: f64 = 0.02;
+/** Weight, in samples, of what is assumed where all samples have one x: see sumsSolve. */
+const ASSUMED_SAMPLES: f64 = 0.25;
+const SPREAD_FIRST: f64 = 0.2;
+const SPREAD_MEMORY_SAMPLES: f64 = 16;
+
+/** Forgets everything. */
+export function fitReset(fit: usize): void {
+  memory.fill(fit, 0, FIT_BYTES);
+  store<f32>(fit, <f32>SPREAD_FIRST, AT_SPREAD);
+}
+
+/** Samples behind sums, after forgetting. */
+export function sumsSamples(sums: usize): f64 {
+  return <f64>load<f32>(sums);
+}
+
+/** Empties sums. */
+export function sumsClear(sums: usize): void {
+  memory.fill(sums, 0, SUMS_BYTES);
+}
+
+/** Adds `share` times the sums `from` to the sums `to`. */
+export function sumsAdd(to: usize, from: usize, share: f64): void {
+  for (let at: usize = 0; at < SUMS_BYTES; at += 4) {
+    store<f32>(to + at, <f32>(<f64>load<f32>(to + at) + share * <f64>load<f32>(from + at)));
+  }
+}
+
+/** What is left of samples `ageMs` old. */
+export function shareLeft(ageMs: f64): f64 {
+  return ageMs > 0 ? Math.exp((-Math.LN2 * ageMs) / FIT_HALF_LIFE_MS) : 1;
+}
+
+/** When the fit's last sample came, ms; 0 = none has. */
+export function fitLastMs(fit: usize): f64 {
+  return load<f64>(fit, AT_LAST);
+}
+
+/** Since when its samples are of one speed, ms; 0 = as long as known. */
+export function fitRegimeMs(fit: usize): f64 {
+  return load<f64>(fit, AT_REGIME);
+}
+
+/** Another worker found that the speed changed at `regimeMs`: earlier samples count for next to nothing. */
+export function fitRegimeSince(fit: usize, regimeMs: f64): void {
+  if (regimeMs <= load<f64>(fit, AT_REGIME)) return;
+  store<f64>(fit, regimeMs, AT_REGIME);
+  store<i32>(fit, 0, AT_RUN);
+  if (load<f64>(fit, AT_LAST) < regimeMs) scale(fit, FORGOTTEN);
+}
+
+/** Sums of samples from before the speed changed: they count for next to nothing from now on. */
+export function sumsForget(sums: usize): void {
+  scale(sums, FORGOTTEN);
+}
+
+function scale(sums: usize, share: f64): void {
+  for (let at: usize = 0; at < SUMS_BYTES; at += 4) {
+    store<f32>(sums + at, <f32>(<f64>load<f32>(sums + at) * share));
+  }
+}
+
+/**
+ * One sample. `base` and `slope` are the line as known so far over all workers, with `samples` samples behind it.
+ * Returns whether the sample showed that the speed has changed. x, y ≥ 0 and finite; others are ignored.
+ */
+export function fitAdd(fit: usize, x: f64, y: f64, nowMs: f64, base: f64, slope: f64, samples: f64): bool {
+  if (!(x >= 0 && y >= 0 && x < Infinity && y < Infinity)) return false;
+  const last = load<f64>(fit, AT_LAST);
+  scale(fit, (1 - 1 / FIT_MEMORY_SAMPLES) * (last > 0 ? shareLeft(nowMs - last) : 1));
+  store<f64>(fit, nowMs, AT_LAST);
+  if (samples < TRUSTED_SAMPLES) {
+    sumsSample(fit, x, y);
+    return false;
+  }
+  const expected = Math.max(base + slope * x, 1);
+  const residual = (y - expected) / expected;
+  const size = Math.abs(residual);
+  const spread = <f64>load<f32>(fit, AT_SPREAD);
+  const limit = Math.max(OUTLIER * spread, OUTLIER_LEAST);
+  store<f32>(fit, <f32>(spread + (Math.min(size, limit) - spread) / SPREAD_MEMORY_SAMPLES), AT_SPREAD);
+  if (size <= limit) {
+    store<i32>(fit, 0, AT_RUN);
+    sumsSample(fit, x, y);
+    return false;
+  }
+  if (noteOutlier(fit, x, y, residual > 0)) {
+    changeRegime(fit, nowMs);
+    return true;
+  }
+  sumsSample(fit, x, expected * (1 + (residual > 0 ? limit : -limit)));
+  return false;
+}
+
+// Whether the run of outliers on one side is complete.
+function noteOutlier(fit: usize, x: f64, y: f64, isAbove: bool): bool {
+  const before = load<i32>(fit, AT_RUN);
+  const run: i32 = isAbove ? (before > 0 ? before + 1 : 1) : before < 0 ? before - 1 : -1;
+  const length = run < 0 ? -run : run;
+  const recent = fit + AT_RECENT + ((<usize>(length - 1)) << 3);
+  store<f32>(recent, <f32>x);
+  store<f32>(recent, <f32>y, 4);
+  store<i32>(fit, run, AT_RUN);
+  return length >= RUN_SAMPLES;
+}
+
+function changeRegime(fit: usize, nowMs: f64): void {
+  scale(fit, FORGOTTEN);
+  for (let i: i32 = 0; i < RUN_SAMPLES; i++) {
+    const recent = fit + AT_RECENT + ((<usize>i) << 3);
+    sumsSample(fit, <f64>load<f32>(recent), <f64>load<f32>(recent, 4));
+  }
+  store<i32>(fit, 0, AT_RUN);
+  store<f32>(fit, <f32>SPREAD_FIRST, AT_SPREAD);
+  store<f64>(fit, nowMs, AT_REGIME);
+}
+
+function sumsSample(sums: usize, x: f64, y: f64): void {
+  const w = 1 / (1 + x);
+  store<f32>(sums, <f32>(<f64>load<f32>(sums) + 1));
+  grow(sums, AT_W, w);
+  grow(sums, AT_WX, w * x);
+  grow(sums, AT_WY, w * y);
+  grow(sums, AT_WXX, w * x * x);
+  grow(sums, AT_WXY, w * x * y);
+}
+
+function grow(sums: usize, at: usize, by: f64): void {
+  store<f32>(sums + at, <f32>(<f64>load<f32>(sums + at) + by));
+}
+
+let solvedBase: f64 = 0;
+let solvedSlope: f64 = 0;
+
+/** Intercept and slope of the line that sumsSolve() found. */
+export function fitBase(): f64 {
+  return solvedBase;
+}
+export function fitSlope(): f64 {
+  return solvedSlope;
+}
+
+/**
+ * The line of these sums, slope within [least, most]. Where all samples have (nearly) one x, either the line
+ * starts at the origin (`fromOrigin`: no work takes no time), or it is flat. False: no sample has x > 0.
+ */
+export function sumsSolve(sums: usize, least: f64, most: f64, fromOrigin: bool): bool {
+  const samples = sumsSamples(sums);
+  const wxx = <f64>load<f32>(sums, AT_WXX);
+  let w = <f64>load<f32>(sums, AT_W);
+  if (!(samples > 0.000001 && wxx > 0 && w > 0)) return false;
+  const assumed = (ASSUMED_SAMPLES * w) / samples;
+  if (fromOrigin) w += assumed;
+  const wx = <f64>load<f32>(sums, AT_WX);
+  const wy = <f64>load<f32>(sums, AT_WY);
+  const wxy = <f64>load<f32>(sums, AT_WXY);
+  const ridge: f64 = fromOrigin ? 0 : assumed * wxx;
+  const spread = Math.max(w * wxx - wx * wx, 0) + ridge;
+  solvedSlope = clamp(spread > 0 ? (w * wxy - wx * wy) / spread : wxy / wxx, least, most);
+  solvedBase = (wy - solvedSlope * wx) / w;
+  if (solvedBase >= 0) return true;
+  solvedBase = 0;
+  solvedSlope = clamp(wxy / wxx, least, most);
+  return true;
+}
+
+function clamp(value: f64, least: f64, most: f64): f64 {
+  return value < least ? least : value > most ? most : value;
+}

@@ -1,0 +1,336 @@
+// How fast each endpoint computes prompts and answers, learnt from what its requests took.
+//
+//   prefill ms = base + slope × uncached tokens      from the time between an endpoint's first tokens
+//   ms between tokens = base + slope × requests      from finished streams
+//
+// A sample of prefill is one piece of the engine's work: from the decision, or from the first token before where
+// that came later, to this first token. First tokens of one engine step count as one piece. Every row learns by
+// itself (fit.ts); the fit of the whole pool counts as PRIOR_SAMPLES samples more, so that a new endpoint begins as
+// the others are and one that nobody asks drifts back to that. The other workers' samples add up with ours.
+import { POOLS_MAX, POOL_ENDPOINTS_MAX } from "../wire/limits";
+import { COLUMN_GENERATION, rowU32 } from "./rows";
+import {
+  FIT_BYTES,
+  FORGOTTEN,
+  SUMS_BYTES,
+  fitAdd,
+  fitBase,
+  fitLastMs,
+  fitRegimeMs,
+  fitRegimeSince,
+  fitReset,
+  fitSlope,
+  shareLeft,
+  sumsAdd,
+  sumsClear,
+  sumsSamples,
+  sumsForget,
+  sumsSolve,
+} from "./fit";
+
+/** First tokens that come within this time of the one before are of one engine step, ms. */
+export const STEP_MS: f64 = 2;
+/** Samples that the pool's fit counts for at each of its endpoints. */
+export const PRIOR_SAMPLES: f64 = 4;
+/** Prefill speeds that are believed: 1,000,000 to 10 tokens/s, as ms for a thousand tokens. */
+export const PREFILL_SLOPE_MIN: f64 = 1;
+export const PREFILL_SLOPE_MAX: f64 = 100000;
+/** Before anything is known: 10,000 tokens/s, the order of one accelerator and a model of 8 to 70 billion parameters. */
+export const PREFILL_SLOPE_FIRST: f64 = 100;
+/** What a further request adds to the time between tokens at most, ms. */
+export const TPOT_SLOPE_MAX: f64 = 1000;
+/** A piece of work longer than this is not one, ms. */
+const SERVICE_MAX_MS: f64 = 600000;
+/** The pool's fit is put together anew at most this often, ms; always while it has few samples. */
+const REFRESH_MS: f64 = 100;
+const FEW_SAMPLES: f64 = 32;
+/** Samples that the moving means of a pool go over. */
+const MEAN_SAMPLES: f64 = 64;
+
+/** Which of the two fits. */
+export const FIT_PREFILL: u32 = 0;
+export const FIT_TPOT: u32 = 1;
+
+//   ┌ row, 272 bytes ─────────────────────────────────────────────────────────────────────┐
+//   │ 0 prefill fit, 88   88 TPOT fit, 88                                                  │
+//   │ 176 f64 piece: start ms   184 f64 its end ms (0 = none)   192 f64 its tokens         │
+//   │ 200 u16 generation   204 u32 version of the lines                                    │
+//   │ 208 line: f64 base, slope, samples   232 TPOT line   256…271 zero                    │
+//   └─────────────────────────────────────────────────────────────────────────────────────┘
+const ROW_BYTES: usize = 272;
+const AT_START: usize = 176;
+const AT_END: usize = 184;
+const AT_TOKENS: usize = 192;
+const AT_GENERATION: usize = 200;
+const AT_VERSION: usize = 204;
+const AT_LINES: usize = 208;
+const LINE_BYTES: usize = 24;
+const LINE_SLOPE: usize = 8;
+const LINE_SAMPLES: usize = 16;
+const rows: usize = memory.data(4096 * 272, 8);
+
+//   ┌ others' samples of a row, 72 bytes ────────────────────────────────────────┐
+//   │ 0 prefill sums   24 TPOT sums   48 f64 regime[2] ms   64 u32 reading        │
+//   └────────────────────────────────────────────────────────────────────────────┘
+const OTHER_BYTES: usize = 72;
+const OTHER_REGIME: usize = 48;
+const OTHER_READING: usize = 64;
+const others: usize = memory.data(4096 * 72, 8);
+let reading: u32 = 1;
+
+//   ┌ pool, 96 bytes ──────────────────────────────────────────────────────────────┐
+//   │ 0 sums[2]   48 f64 put together ms   56 u32 version   60 u32 changed since    │
+//   │ 64 f64 mean uncached tokens, 72 of so many   80 f64 mean stream ms, 88        │
+//   └──────────────────────────────────────────────────────────────────────────────┘
+const POOL_BYTES: usize = 96;
+const POOL_REFRESHED: usize = 48;
+const POOL_VERSION: usize = 56;
+const POOL_CHANGED: usize = 60;
+const POOL_TOKENS: usize = 64;
+const POOL_STREAM: usize = 80;
+const pools: usize = memory.data(16 * 96, 8);
+
+const scratch: usize = memory.data(24, 8);
+
+function rowAt(row: u32): usize {
+  const at = rows + <usize>row * ROW_BYTES;
+  const generation = rowU32(COLUMN_GENERATION, row);
+  if (<u32>load<u16>(at, AT_GENERATION) != generation) {
+    memory.fill(at, 0, ROW_BYTES);
+    fitReset(at);
+    fitReset(at + FIT_BYTES);
+    store<u16>(at, <u16>generation, AT_GENERATION);
+    memory.fill(others + <usize>row * OTHER_BYTES, 0, OTHER_BYTES);
+  }
+  return at;
+}
+
+function poolAt(row: u32): usize {
+  return pools + <usize>(row / POOL_ENDPOINTS_MAX) * POOL_BYTES;
+}
+
+function changedAt(row: u32): void {
+  store<u32>(rowAt(row), 0, AT_VERSION);
+  store<u32>(poolAt(row), 1, POOL_CHANGED);
+}
+
+/**
+ * A first token came from the row at `nowMs`: of a request of `tokens` uncached tokens decided at `decidedMs`. The one
+ * before, through any worker, came at `previousMs`, through this one or not (`isOwn`).
+ */
+export function rateFirstToken(
+  row: u32,
+  decidedMs: f64,
+  previousMs: f64,
+  isOwn: bool,
+  nowMs: f64,
+  tokens: f64,
+): void {
+  const at = rowAt(row);
+  const end = load<f64>(at, AT_END);
+  if (end > 0 && nowMs - end <= STEP_MS) {
+    store<f64>(at, Math.min(load<f64>(at, AT_START), decidedMs), AT_START);
+    store<f64>(at, nowMs, AT_END);
+    store<f64>(at, load<f64>(at, AT_TOKENS) + tokens, AT_TOKENS);
+    return;
+  }
+  closePiece(row);
+  // Another worker's first token of the same step: how much of the step was ours is not known.
+  if (!isOwn && nowMs - previousMs <= STEP_MS) return;
+  store<f64>(at, Math.max(decidedMs, previousMs), AT_START);
+  store<f64>(at, nowMs, AT_END);
+  store<f64>(at, tokens, AT_TOKENS);
+}
+
+function closePiece(row: u32): void {
+  const at = rowAt(row);
+  const end = load<f64>(at, AT_END);
+  if (end == 0) return;
+  store<f64>(at, 0, AT_END);
+  const ms = end - load<f64>(at, AT_START);
+  if (ms > 0 && ms <= SERVICE_MAX_MS) learn(row, FIT_PREFILL, load<f64>(at, AT_TOKENS) / 1000, ms, end);
+}
+
+/** A stream ended that had `ms` between its tokens while `requests` were in flight at the row. */
+export function rateTpot(row: u32, requests: f64, ms: f64, nowMs: f64): void {
+  learn(row, FIT_TPOT, requests, ms, nowMs);
+}
+
+function learn(row: u32, which: u32, x: f64, y: f64, nowMs: f64): void {
+  linesOf(row, nowMs);
+  const at = rowAt(row);
+  const line = at + AT_LINES + <usize>which * LINE_BYTES;
+  const fit = at + <usize>which * FIT_BYTES;
+  const samples = load<f64>(line, LINE_SAMPLES);
+  if (fitAdd(fit, x, y, nowMs, load<f64>(line), load<f64>(line, LINE_SLOPE), samples)) {
+    noteRegime(row, which, nowMs);
+  }
+  changedAt(row);
+}
+
+// What the others learnt before the speed changed counts for as little as what we did.
+function noteRegime(row: u32, which: u32, regimeMs: f64): void {
+  const at = others + <usize>row * OTHER_BYTES;
+  const known = at + OTHER_REGIME + ((<usize>which) << 3);
+  if (regimeMs <= load<f64>(known)) return;
+  store<f64>(known, regimeMs);
+  sumsForget(at + <usize>which * SUMS_BYTES);
+}
+
+// Brings the row's two lines up to date.
+function linesOf(row: u32, nowMs: f64): usize {
+  const at = rowAt(row);
+  const end = load<f64>(at, AT_END);
+  if (end > 0 && nowMs - end > STEP_MS) closePiece(row);
+  const pool = poolAt(row);
+  refreshPool(row / POOL_ENDPOINTS_MAX, nowMs);
+  const version = load<u32>(pool, POOL_VERSION);
+  if (load<u32>(at, AT_VERSION) == version) return at + AT_LINES;
+  store<u32>(at, version, AT_VERSION);
+  for (let which: u32 = 0; which < 2; which++) {
+    const line = at + AT_LINES + <usize>which * LINE_BYTES;
+    sumsClear(scratch);
+    addRow(scratch, row, which, nowMs);
+    const prior = pool + <usize>which * SUMS_BYTES;
+    const samples = sumsSamples(prior);
+    if (samples > 0) sumsAdd(scratch, prior, Math.min(1, PRIOR_SAMPLES / samples));
+    const isPrefill = which == FIT_PREFILL;
+    const least: f64 = isPrefill ? PREFILL_SLOPE_MIN : 0;
+    const isKnown = sumsSolve(scratch, least, isPrefill ? PREFILL_SLOPE_MAX : TPOT_SLOPE_MAX, isPrefill);
+    store<f64>(line, isKnown ? fitBase() : 0);
+    store<f64>(line, isKnown ? fitSlope() : isPrefill ? PREFILL_SLOPE_FIRST : 0, LINE_SLOPE);
+    store<f64>(line, isKnown ? sumsSamples(scratch) : 0, LINE_SAMPLES);
+  }
+  return at + AT_LINES;
+}
+
+function addRow(sums: usize, row: u32, which: u32, nowMs: f64): void {
+  const fit = rowAt(row) + <usize>which * FIT_BYTES;
+  const last = fitLastMs(fit);
+  if (last > 0) sumsAdd(sums, fit, shareLeft(nowMs - last));
+  const other = others + <usize>row * OTHER_BYTES;
+  if (load<u32>(other, OTHER_READING) == reading) sumsAdd(sums, other + <usize>which * SUMS_BYTES, 1);
+}
+
+function refreshPool(pool: u32, nowMs: f64): void {
+  const at = pools + <usize>pool * POOL_BYTES;
+  const isNew = load<u32>(at, POOL_VERSION) == 0;
+  if (!isNew && load<u32>(at, POOL_CHANGED) == 0) return;
+  const isDue = Math.abs(nowMs - load<f64>(at, POOL_REFRESHED)) >= REFRESH_MS;
+  if (!isNew && !isDue && sumsSamples(at) >= FEW_SAMPLES) return;
+  store<u32>(at, 0, POOL_CHANGED);
+  store<f64>(at, nowMs, POOL_REFRESHED);
+  store<u32>(at, max<u32>(load<u32>(at, POOL_VERSION) + 1, 1), POOL_VERSION);
+  sumsClear(at);
+  sumsClear(at + SUMS_BYTES);
+  for (let row = pool * POOL_ENDPOINTS_MAX; row < (pool + 1) * POOL_ENDPOINTS_MAX; row++) {
+    if (rowU32(COLUMN_GENERATION, row) == 0) continue;
+    addRow(at, row, FIT_PREFILL, nowMs);
+    addRow(at + SUMS_BYTES, row, FIT_TPOT, nowMs);
+  }
+}
+
+let foundPrefill: usize = 0;
+
+/** Looks up what is known of a row; the functions below tell it. */
+export function ratesOf(row: u32, nowMs: f64): void {
+  foundPrefill = linesOf(row, nowMs);
+}
+
+/** Prefill that every prompt costs there, ms. */
+export function prefillBaseMs(): f64 {
+  return load<f64>(foundPrefill);
+}
+/** Prefill of one token there, ms. */
+export function prefillTokenMs(): f64 {
+  return load<f64>(foundPrefill, LINE_SLOPE) / 1000;
+}
+/** Samples behind these, the pool's included, after forgetting. */
+export function prefillSamples(): f64 {
+  return load<f64>(foundPrefill, LINE_SAMPLES);
+}
+/** Time between tokens there with so many requests in flight, ms; NaN while nothing is known. */
+export function tpotMs(requests: f64): f64 {
+  const line = foundPrefill + LINE_BYTES;
+  return load<f64>(line, LINE_SAMPLES) > 0 ? load<f64>(line) + load<f64>(line, LINE_SLOPE) * requests : NaN;
+}
+/** The line's intercept and slope, for those who show them. */
+export function tpotBaseMs(): f64 {
+  return load<f64>(foundPrefill, LINE_BYTES);
+}
+export function tpotRequestMs(): f64 {
+  return load<f64>(foundPrefill, LINE_BYTES + LINE_SLOPE);
+}
+export function tpotSamples(): f64 {
+  return load<f64>(foundPrefill, LINE_BYTES + LINE_SAMPLES);
+}
+
+/** Samples of prefill over all of a pool's rows and all workers, after forgetting. */
+export function poolPrefillSamples(pool: u32): f64 {
+  return sumsSamples(pools + <usize>pool * POOL_BYTES);
+}
+
+/** A request of so many uncached tokens was sent to an endpoint of the pool. */
+export function poolNoteTokens(pool: u32, tokens: f64): void {
+  noteMean(pools + <usize>pool * POOL_BYTES + POOL_TOKENS, tokens);
+}
+/** Uncached tokens of a request of the pool, on average; `fallback` while there was none. */
+export function poolMeanTokens(pool: u32, fallback: f64): f64 {
+  return meanOf(pools + <usize>pool * POOL_BYTES + POOL_TOKENS, fallback);
+}
+/** An answer of the pool took so long, from its first token to its end. */
+export function poolNoteStream(pool: u32, ms: f64): void {
+  noteMean(pools + <usize>pool * POOL_BYTES + POOL_STREAM, ms);
+}
+/** Time from first token to end, on average, ms; `fallback` while there was none. */
+export function poolMeanStreamMs(pool: u32, fallback: f64): f64 {
+  return meanOf(pools + <usize>pool * POOL_BYTES + POOL_STREAM, fallback);
+}
+
+function noteMean(at: usize, value: f64): void {
+  const count = Math.min(load<f64>(at, 8) + 1, MEAN_SAMPLES);
+  const mean = load<f64>(at);
+  store<f64>(at, mean + (value - mean) / count);
+  store<f64>(at, count, 8);
+}
+function meanOf(at: usize, fallback: f64): f64 {
+  return load<f64>(at, 8) > 0 ? load<f64>(at) : fallback;
+}
+
+// What workers tell each other: their own sums, aged to the time of writing, and since when they are of one speed.
+
+/** Whether this worker has learnt anything of the row. */
+export function ratesKnown(row: u32): bool {
+  const at = rowAt(row);
+  return fitLastMs(at) > 0 || fitLastMs(at + FIT_BYTES) > 0;
+}
+/** Writes this worker's own sums of one fit to `to`, SUMS_BYTES. */
+export function ratesOwnSums(row: u32, which: u32, nowMs: f64, to: usize): void {
+  sumsClear(to);
+  const fit = rowAt(row) + <usize>which * FIT_BYTES;
+  if (fitLastMs(fit) > 0) sumsAdd(to, fit, shareLeft(nowMs - fitLastMs(fit)));
+}
+/** Since when they are of one speed, ms; 0 = always. */
+export function ratesRegimeMs(row: u32, which: u32): f64 {
+  return fitRegimeMs(rowAt(row) + <usize>which * FIT_BYTES);
+}
+/** What the others learnt is read anew from here on. */
+export function ratesBeginOthers(): void {
+  reading++;
+  for (let pool: u32 = 0; pool < <u32>POOLS_MAX; pool++) {
+    store<u32>(pools + <usize>pool * POOL_BYTES, 1, POOL_CHANGED);
+  }
+}
+/** Adds another worker's sums of one fit, as they were `ageMs` ago. */
+export function ratesAddOther(row: u32, which: u32, sums: usize, regimeMs: f64, ageMs: f64): void {
+  const fit = rowAt(row) + <usize>which * FIT_BYTES;
+  fitRegimeSince(fit, regimeMs);
+  noteRegime(row, which, Math.max(regimeMs, fitRegimeMs(fit)));
+  const at = others + <usize>row * OTHER_BYTES;
+  if (load<u32>(at, OTHER_READING) != reading) {
+    memory.fill(at, 0, OTHER_REGIME);
+    store<u32>(at, reading, OTHER_READING);
+  }
+  const isOld = regimeMs < load<f64>(at + OTHER_REGIME + ((<usize>which) << 3));
+  sumsAdd(at + <usize>which * SUMS_BYTES, sums, shareLeft(ageMs) * (isOld ? FORGOTTEN : 1));
+}

@@ -1,0 +1,166 @@
+// What a request would cost at each candidate, in ms: the latency picker's model.
+//
+//   prefill = base + token ms · uncached tokens                 (learnt: pool/rates.ts)
+//   wait    = token ms · (tokens in flight without a first token − what is done of them) + waiting of foreign requests
+//   overdue = the time by which the head of the queue is later than it should be
+//   room    = the time until the KV cache has room for the prompt
+//   cost    = wait + overdue + room + prefill + token ms · uncached · (λ + DECODE_PRICE_S · decodes)
+//
+// λ is the mean wait over the candidates in seconds: a token computed twice is taken from the whole fleet, and
+// what that is worth grows with how much the fleet has to do. No parameter. The last term is what the prefill
+// takes from the answers that are being generated there.
+// While little is known the cost is blended with LMetric (arXiv 2603.15202): uncached tokens × (requests + 1).
+import {
+  COLUMN_FOREIGN_REQUESTS,
+  COLUMN_HEAD_SINCE_MS,
+  COLUMN_HEAD_TOKENS,
+  COLUMN_INFLIGHT_REQUESTS,
+  COLUMN_INFLIGHT_TOKENS,
+  COLUMN_KV_CAPACITY_TOKENS,
+  COLUMN_KV_USAGE,
+  COLUMN_PREFILLING,
+  COLUMN_RUNNING,
+  COLUMN_UNCACHED_TOKENS,
+  COLUMN_WAITING,
+} from "../pool/rows";
+import {
+  PREFILL_SLOPE_FIRST,
+  poolMeanStreamMs,
+  poolMeanTokens,
+  poolPrefillSamples,
+  prefillBaseMs,
+  prefillTokenMs,
+  ratesOf,
+  tpotMs,
+} from "../pool/rates";
+import { candidateCount, candidateF64, candidateRow, unknownLoad } from "./candidates";
+import { requestNowMs } from "./request";
+
+/** Price of a second of prefill for every answer that is being generated beside it, s. */
+export const DECODE_PRICE_S: f64 = 0.05;
+/** Samples of the pool at which the learnt model counts half and LMetric the other half. */
+export const BLEND_SAMPLES: f64 = 8;
+/** A head of the queue is late when it takes this many times what was expected. */
+export const LATE_FACTOR: f64 = 2;
+/** And no less than so many ms: below, nothing that is measured here is exact. */
+export const LATE_LEAST_MS: f64 = 50;
+/** In LMetric a prompt that is held whole still costs this much: engines compute the last block again. */
+export const LAST_BLOCK_TOKENS: f64 = 16;
+/** Uncached tokens of a request while none was seen. */
+export const REQUEST_TOKENS_FIRST: f64 = 512;
+/** Time from first token to end of an answer while none was seen, ms. */
+export const STREAM_MS_FIRST: f64 = 5000;
+
+// Columns by candidate index, f64[256] each.
+const waitMs: usize = memory.data(256 * 8, 8);
+const prefillMs: usize = memory.data(256 * 8, 8);
+const tpots: usize = memory.data(256 * 8, 8);
+const costs: usize = memory.data(256 * 8, 8);
+const workMs: usize = memory.data(256 * 8, 8);
+let missPrice: f64 = 0;
+let modelShare: f64 = 0;
+
+/** Time until the engine begins with this request at the candidate, ms. */
+export function costWaitMs(index: u32): f64 {
+  return load<f64>(waitMs + ((<usize>index) << 3));
+}
+/** Time from then to its first token, ms. */
+export function costPrefillMs(index: u32): f64 {
+  return load<f64>(prefillMs + ((<usize>index) << 3));
+}
+/** Time between tokens there with this request, ms; NaN while nothing is known. */
+export function costTpotMs(index: u32): f64 {
+  return load<f64>(tpots + ((<usize>index) << 3));
+}
+/** What the candidate costs, ms. */
+export function costOf(index: u32): f64 {
+  return load<f64>(costs + ((<usize>index) << 3));
+}
+/** λ of the last decision: the mean wait over its candidates, s. */
+export function costMissPrice(): f64 {
+  return missPrice;
+}
+/** Share that the learnt model had in its costs, 0–1; LMetric had the rest. */
+export function costModelShare(): f64 {
+  return modelShare;
+}
+
+/** Works out all candidates of the request in hand. `decodePrice`: s, DECODE_PRICE_S unless configured. */
+export function costsWork(pool: u32, decodePrice: f64): void {
+  const now = requestNowMs();
+  const meanTokens = poolMeanTokens(pool, REQUEST_TOKENS_FIRST);
+  const meanStream = poolMeanStreamMs(pool, STREAM_MS_FIRST);
+  const unknownForeign = unknownLoad(COLUMN_FOREIGN_REQUESTS);
+  const count = candidateCount();
+  let backlog: f64 = 0;
+  for (let i: u32 = 0; i < count; i++) backlog += work(i, now, meanTokens, meanStream, unknownForeign);
+  missPrice = count == 0 ? 0 : backlog / <f64>count / 1000;
+  const samples = poolPrefillSamples(pool);
+  modelShare = samples / (samples + BLEND_SAMPLES);
+  for (let i: u32 = 0; i < count; i++) {
+    const at = (<usize>i) << 3;
+    const foreign = foreignOf(i, unknownForeign);
+    const requests = known(COLUMN_INFLIGHT_REQUESTS, i) + foreign;
+    const decodes = Math.max(requests - known(COLUMN_PREFILLING, i) - foreignWaiting(i, foreign), 0);
+    const own = load<f64>(workMs + at);
+    const modelled =
+      load<f64>(waitMs + at) + load<f64>(prefillMs + at) + own * (missPrice + decodePrice * decodes);
+    const uncached = Math.max(known(COLUMN_UNCACHED_TOKENS, i), 0) + LAST_BLOCK_TOKENS;
+    const product = (uncached * (requests + 1) * PREFILL_SLOPE_FIRST) / 1000;
+    store<f64>(costs + at, modelShare * modelled + (1 - modelShare) * product);
+  }
+}
+
+// Fills the candidate's columns; returns the ms of prefill that wait there.
+function work(index: u32, now: f64, meanTokens: f64, meanStream: f64, unknownForeign: f64): f64 {
+  const row = candidateRow(index);
+  const at = (<usize>index) << 3;
+  ratesOf(row, now);
+  const tokenMs = prefillTokenMs();
+  const baseMs = prefillBaseMs();
+  const uncached = Math.max(known(COLUMN_UNCACHED_TOKENS, index), 0);
+  const foreign = foreignOf(index, unknownForeign);
+  const queued = known(COLUMN_INFLIGHT_TOKENS, index);
+  const headTokens = Math.min(known(COLUMN_HEAD_TOKENS, index), queued);
+  let elapsed: f64 = 0;
+  let late: f64 = 0;
+  if (known(COLUMN_PREFILLING, index) > 0) {
+    elapsed = Math.max(now - known(COLUMN_HEAD_SINCE_MS, index), 0);
+    const due = LATE_FACTOR * (baseMs + tokenMs * known(COLUMN_HEAD_TOKENS, index)) + LATE_LEAST_MS;
+    late = Math.max(elapsed - due, 0);
+  }
+  const done = Math.min(elapsed / tokenMs, headTokens);
+  const backlog = tokenMs * (queued - done + foreignWaiting(index, foreign) * meanTokens);
+  store<f64>(waitMs + at, backlog + late + roomMs(index, queued + uncached, meanStream));
+  store<f64>(workMs + at, tokenMs * uncached);
+  store<f64>(prefillMs + at, baseMs + tokenMs * uncached);
+  store<f64>(tpots + at, tpotMs(known(COLUMN_INFLIGHT_REQUESTS, index) + foreign + 1));
+  return backlog;
+}
+
+// An engine admits a prompt when all of it fits into free blocks. What does not fit waits until answers end:
+// all that is in use is given back within about the time that an answer takes.
+function roomMs(index: u32, tokens: f64, meanStream: f64): f64 {
+  const usage = candidateF64(COLUMN_KV_USAGE, index);
+  const capacity = candidateF64(COLUMN_KV_CAPACITY_TOKENS, index);
+  if (!(usage > 0) || !(capacity > 0)) return 0;
+  const missing = usage + tokens / capacity - 1;
+  return missing > 0 ? Math.min(missing / usage, 1) * meanStream : 0;
+}
+
+function foreignOf(index: u32, unknown: f64): f64 {
+  const foreign = candidateF64(COLUMN_FOREIGN_REQUESTS, index);
+  return foreign == foreign ? foreign : unknown;
+}
+
+// Of the foreign requests as many wait as of all that the engine reports.
+function foreignWaiting(index: u32, foreign: f64): f64 {
+  const waiting = known(COLUMN_WAITING, index);
+  const all = waiting + known(COLUMN_RUNNING, index);
+  return all > 0 ? (foreign * waiting) / all : 0;
+}
+
+function known(column: u32, index: u32): f64 {
+  const value = candidateF64(column, index);
+  return value == value ? value : 0;
+}
