@@ -33,7 +33,7 @@ const PICKER = {
 };
 const SHA256 = "0".repeat(64);
 const GATEWAYS = ["envoy-gateway", "kgateway", "istio"];
-const DISCOVERIES = ["dns", "service", "inference-pool"];
+const DISCOVERIES = ["dns", "service", "selector", "inference-pool"];
 const ENDPOINTS = ["10.0.0.1:8000"];
 
 /** Values that make what each kustomization makes, where they are not the chart's own. */
@@ -41,6 +41,7 @@ const FOLDERS: readonly (readonly [folder: string, values: object])[] = [
   ...GATEWAYS.flatMap((gateway): [string, object][] => [
     [`envoy/${gateway}/base`, { gateway }],
     [`envoy/${gateway}/overlays/service`, { gateway, pool: { discovery: "service" } }],
+    [`envoy/${gateway}/overlays/selector`, { gateway, pool: { discovery: "selector" } }],
     [`envoy/${gateway}/overlays/inference-pool`, { gateway, pool: { discovery: "inference-pool" } }],
   ]),
   ["envoy/envoy-gateway/overlays/https", { gateway: "envoy-gateway", tls: { secret: "llm-tls" } }],

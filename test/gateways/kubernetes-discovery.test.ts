@@ -14,9 +14,12 @@ import { gatewayPod } from "./pods.ts";
 import type { Resource } from "./resource-schemas.ts";
 import type { Json } from "./shape.ts";
 
-const SOURCES = ["inference-pool", "service"] as const;
+/** Folders of the overlays, and the source that each sidecar is to have. */
+const SOURCES = { "inference-pool": "inferencePool", service: "service", selector: "selector" } as const;
 const OVERLAYS = BASES.flatMap((base) =>
-  SOURCES.map((source) => [base.replace("base", `overlays/${source}`), source, base] as const),
+  Object.entries(SOURCES).map(
+    ([source, kind]) => [base.replace("base", `overlays/${source}`), kind, base] as const,
+  ),
 );
 const VERBS = ["list", "watch"];
 
@@ -39,7 +42,7 @@ function layOut(volume: Json, folder: string, contents: Readonly<Record<string, 
   }
 }
 
-describe.each(OVERLAYS)("%s", (overlay, source, base) => {
+describe.each(OVERLAYS)("%s", (overlay, kind, base) => {
   const resources = build(overlay);
   const { volumes, envoyMounts, sidecar, namespace, serviceAccount } = gatewayPod(resources);
   const mount = (sidecar["volumeMounts"] as Json[]).find(({ name }) => name === "epp-kubernetes-api")!;
@@ -141,7 +144,7 @@ describe.each(OVERLAYS)("%s", (overlay, source, base) => {
       expect(new Set(fields)).toEqual(new Set([`metadata.name=${resourceNames[0]}`]));
     }
     expect(api.violations).toEqual([]);
-    expect(source).toBe(settings.members.kind === "service" ? "service" : "inference-pool");
+    expect(settings.members.kind).toBe(kind);
   });
 });
 
