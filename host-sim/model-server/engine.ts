@@ -122,6 +122,13 @@ export class Engine {
     return this.held.all;
   }
 
+  /** Requests in the batch, or those without a place in it (as `waitingCount` counts), in order. */
+  requests(of: "running" | "waiting"): readonly EngineRequest[] {
+    const { running, waiting, pulls } = this.scheduler;
+    if (of === "running") return running;
+    return pulls.waitingCount === 0 ? waiting : [...pulls.requests, ...waiting];
+  }
+
   /** Adapters of the running, then of the waiting requests, each once, in order of first use. */
   loraNames(of: "running" | "waiting"): string[] {
     const { running, waiting, pulls } = this.scheduler;
