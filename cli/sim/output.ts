@@ -1,13 +1,14 @@
 // What `npm run sim` leaves behind: a table or a document on standard output, and files where they are asked for.
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { OURS } from "../../host-sim/fleet/experiments/index.ts";
 import {
   fleetDocument,
-  markdownTable,
   type PlotFile,
   plotFiles,
   type RatedRun,
   type RecordedRun,
+  runsReport,
 } from "../../host-sim/fleet/report/index.ts";
 import { ROOT } from "../envoy.ts";
 import type { Outcome } from "./experiments.ts";
@@ -16,8 +17,9 @@ import type { SimFlags } from "./flags.ts";
 /** Writes the files of `--out`, if it was given. @returns what goes to standard output */
 export async function writeReport(flags: SimFlags, runs: readonly RecordedRun[]): Promise<string> {
   const rated = runs.map(({ rate, summary }) => ({ rate, summary }));
-  const plots = (): Promise<PlotFile[]> => plotFiles(runs, settingOf(flags, runs), flags.sloTtftMs);
-  return write(flags, `${tablesOf(flags, runs)}\n`, rated, plots);
+  const plots = (): Promise<PlotFile[]> => plotFiles(runs, settingOf(flags), flags.sloTtftMs);
+  const setting = `${settingOf(flags)}, seed ${flags.seed}`;
+  return write(flags, runsReport(rated, setting, OURS), rated, plots);
 }
 
 /** The same for an experiment, which has no plots. */
@@ -54,24 +56,7 @@ async function documentOf(flags: SimFlags, runs: readonly RatedRun[]): Promise<s
   });
 }
 
-/** One table for each workload and rate. */
-function tablesOf(flags: SimFlags, runs: readonly RecordedRun[]): string {
-  const groups = new Map<string, RecordedRun[]>();
-  for (const run of runs) {
-    const { workload, requests, offeredRps } = run.summary;
-    const title = `${workload} × ${run.rate}: ${requests} requests, ${offeredRps.toFixed(2)} a second`;
-    groups.set(title, [...(groups.get(title) ?? []), run]);
-  }
-  return [...groups]
-    .map(([title, group]) => {
-      const heading = `### ${title}; ${settingOf(flags, group)}, seed ${flags.seed}`;
-      return `${heading}\n\n${markdownTable(group.map(({ summary }) => summary))}\n`;
-    })
-    .join("\n");
-}
-
-function settingOf({ gateways, workers, scrapeMs }: SimFlags, runs: readonly RecordedRun[]): string {
-  const replicas = runs[0]?.summary.replicas ?? 0;
+function settingOf({ gateways, workers, scrapeMs }: SimFlags): string {
   const count = (n: number, what: string): string => `${n} ${what}${n === 1 ? "" : "s"}`;
-  return `${count(replicas, "replica")}, ${count(gateways, "gateway")} of ${count(workers, "worker")}, ${scrapeMs} ms scrapes`;
+  return `${count(gateways, "gateway")} of ${count(workers, "worker")}, ${scrapeMs} ms scrapes`;
 }

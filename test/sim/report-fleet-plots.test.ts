@@ -23,7 +23,7 @@ describe("plotFiles", () => {
   const runs = [run("epp", 1), run("round<robin", 1), run("epp", 2.5), run("round<robin", 2.5)];
 
   it("draws every rate, and the rates together", async () => {
-    const files = await plotFiles(runs, "2 replicas", 4000);
+    const files = await plotFiles(runs, "1 gateway", 4000);
     expect(files.map(({ name }) => name)).toEqual([
       "ttft-chats-a-b-1.svg",
       "load-chats-a-b-1.svg",
@@ -35,19 +35,26 @@ describe("plotFiles", () => {
     for (const each of texts) expect(each).toEqual(expect.arrayContaining(["epp", "round<robin"]));
     expect(texts[0]).toEqual(
       expect.arrayContaining([
-        "chats/a & b × 1, 2 replicas",
+        "chats/a & b × 1, 2 replicas, 1 gateway",
         "time to first token, s (log)",
         "share of requests, %",
         "SLO 4 s",
       ]),
     );
     expect(texts[3]).toEqual(
-      expect.arrayContaining(["chats/a & b × 2.5, 2 replicas", "2 replicas", "time, s", "1", "2–3", "8–15"]),
+      expect.arrayContaining([
+        "chats/a & b × 2.5, 2 replicas, 1 gateway",
+        "2 replicas",
+        "time, s",
+        "1",
+        "2–3",
+        "8–15",
+      ]),
     );
     expect(texts[3]).not.toContain("16–31");
     expect(texts[4]).toEqual(
       expect.arrayContaining([
-        "chats/a & b, 2 replicas",
+        "chats/a & b, 2 replicas, 1 gateway",
         "Goodput",
         "requests/s in both SLOs",
         "Share of requests in both SLOs",
@@ -60,14 +67,14 @@ describe("plotFiles", () => {
   });
 
   it("has nothing to draw over rates for a single one", async () => {
-    const files = await plotFiles([run("epp", 1)], "2 replicas", 4000);
+    const files = await plotFiles([run("epp", 1)], "1 gateway", 4000);
     expect(files.map(({ name }) => name)).toEqual(["ttft-chats-a-b-1.svg", "load-chats-a-b-1.svg"]);
   });
 
   it("draws a run in which no request got a token", async () => {
     const record = runRecord([failedRecord(0, "refused")], { policy: "epp" });
-    const files = await plotFiles([{ ...run("epp", 1), record }], "2 replicas", 4000);
-    for (const { svg } of files) expect(svgTexts(svg)).toContain("chats/a & b × 1, 2 replicas");
+    const files = await plotFiles([{ ...run("epp", 1), record }], "1 gateway", 4000);
+    for (const { svg } of files) expect(svgTexts(svg)).toContain("chats/a & b × 1, 2 replicas, 1 gateway");
   });
 });
 

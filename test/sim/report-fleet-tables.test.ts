@@ -7,6 +7,7 @@ import {
   markdownTable,
   rateTable,
   ratioTable,
+  runsReport,
 } from "../../host-sim/fleet/report/index.ts";
 import { fleetSummary } from "./support/fleet-records.ts";
 
@@ -40,6 +41,12 @@ describe("markdownTable", () => {
     const alike = { ...fast, policy: "alike", ttftMs: { ...fast.ttftMs, mean: 124.4 } };
     const rows = markdownTable([slow, fast, alike]).split("\n").slice(2);
     expect(rows.map((row) => row.split(" | ")[1])).toEqual(["0.30", "**0.12**", "**0.12**"]);
+  });
+
+  it("prints times below a tenth of a second to the millisecond", () => {
+    const quick = { ...slow, policy: "quick", ttftMs: { mean: 99.9, p50: 51.2, p90: 100, p99: 200 } };
+    const row = markdownTable([slow, quick]).split("\n").at(-1)!;
+    expect(row).toMatch(/^\| quick \| \*\*0\.100\*\* \| \*\*0\.051\*\* \| \*\*0\.10\*\* \| \*\*0\.20\*\* \|/);
   });
 
   it("marks nothing for a single run", () => {
@@ -83,6 +90,55 @@ describe("rateTable", () => {
       "| --- | ---: | ---: |",
       "| slow | 0.30 | **4.00** |",
       "| fast | **0.12** | – |",
+    ]);
+  });
+});
+
+describe("runsReport", () => {
+  const [ours, other] = [
+    { ...slow, policy: "epp", reuseCeiling: 0.374 },
+    { ...slow, policy: "other", reuseCeiling: 0.374 },
+  ];
+  const headings = (text: string): string[] => text.split("\n").filter((line) => line.startsWith("#"));
+
+  it("has all figures of a rate, and ours against the others", () => {
+    const runs = [
+      { rate: 1.5, summary: ours },
+      { rate: 1.5, summary: other },
+    ];
+    expect(runsReport(runs, "1 gateway, seed 1", "epp")).toBe(
+      "### hand-made × 1.5: 5 requests, 1.25 a second, 2 replicas; 1 gateway, seed 1; " +
+        `one cache for all would hit 37.4 %\n\n${markdownTable([ours, other])}\n\n` +
+        `${ratioTable([ours, other], "epp")}\n`,
+    );
+  });
+
+  it("has ratios only where ours was run beside others", () => {
+    for (const summary of [ours, other]) {
+      expect(runsReport([{ rate: 1, summary }], "x", "epp")).not.toContain("against");
+    }
+  });
+
+  it("has tables over the rates of a workload that was run at several", () => {
+    const chats = { ...slow, workload: "chats", reuseCeiling: Number.NaN };
+    const runs = [
+      { rate: 1, summary: ours },
+      { rate: 1, summary: chats },
+      { rate: 2, summary: chats },
+    ];
+    const report = runsReport(runs, "x", "epp");
+    expect(headings(report)).toEqual([
+      "### hand-made × 1: 5 requests, 1.25 a second, 2 replicas; x; one cache for all would hit 37.4 %",
+      "### chats × 1: 5 requests, 1.25 a second, 2 replicas; x",
+      "### chats × 2: 5 requests, 1.25 a second, 2 replicas; x",
+      "### chats over its rates; x",
+    ]);
+    expect(report.split("\n").filter((line) => line.endsWith("| × 1 | × 2 |"))).toEqual([
+      "| mean TTFT, s | × 1 | × 2 |",
+      "| in TTFT SLO | × 1 | × 2 |",
+      "| in both SLOs | × 1 | × 2 |",
+      "| requests/s in both SLOs | × 1 | × 2 |",
+      "| all tokens/s | × 1 | × 2 |",
     ]);
   });
 });

@@ -30,7 +30,8 @@ function verdictTable(verdicts: readonly Verdict[]): string {
     measured,
     met ? "met" : "**missed**",
   ]);
-  return markdownRows(["setting", "at", "target", "measured", "verdict"], rows);
+  const titles = ["setting", "at", "target", "measured", "verdict"];
+  return markdownRows(titles, rows, titles.length);
 }
 
 function settingParts({ setting, places, highest, builtIns }: SettingResults): string[] {

@@ -16,7 +16,9 @@ export const NOT_MEASURED = "–";
 
 const printed = (text: (value: number) => string) => (value: number) =>
   Number.isFinite(value) ? text(value) : NOT_MEASURED;
-const seconds = printed((ms) => (ms / 1000).toFixed(2));
+/** Below this, a hundredth of a second is too coarse. */
+const FINE_MS = 100;
+const seconds = printed((ms) => (ms / 1000).toFixed(ms < FINE_MS ? 3 : 2));
 const milliseconds = printed((ms) => ms.toFixed(1));
 const percent = printed((share) => `${(share * 100).toFixed(1)} %`);
 const two = printed((value) => value.toFixed(2));

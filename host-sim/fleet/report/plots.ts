@@ -15,10 +15,10 @@ export interface PlotFile {
 }
 
 /**
- * The plots of runs of one set of replicas, gateways and scrapes: for each workload and rate the distribution
+ * The plots of runs behind equal gateways: for each workload and rate the distribution
  * of the time to first token and the load of each replica over time; for each workload that was run at several
  * rates also goodput, share in SLO and mean TTFT against the rate.
- * @param setting what the runs share, for the titles, e.g. "16 replicas, 1 gateway, 50 ms scrapes"
+ * @param setting what the runs share, for the titles, e.g. "1 gateway, 50 ms scrapes"
  * @param sloTtftMs is marked in the distributions
  */
 export async function plotFiles(
@@ -36,7 +36,7 @@ export async function plotFiles(
   for (const [workload, ofWorkload] of groupBy(runs, ({ summary }) => summary.workload)) {
     const rates = groupBy(ofWorkload, ({ rate }) => rate);
     for (const [rate, atRate] of rates) {
-      const title = `${workload} × ${rate}, ${setting}`;
+      const title = `${workload} × ${rate}, ${atRate[0]!.summary.replicas} replicas, ${setting}`;
       const records = atRate.map(({ record }) => record);
       const suffix = `${fileName(workload)}-${rate}.svg`;
       files.push({ name: `ttft-${suffix}`, svg: ttftCdfSvg(records, title, sloTtftMs) });
@@ -44,7 +44,10 @@ export async function plotFiles(
     }
     if (rates.size < 2) continue;
     const name = `rates-${fileName(workload)}.svg`;
-    files.push({ name, svg: rateLinesSvg(ofWorkload, `${workload}, ${setting}`) });
+    files.push({
+      name,
+      svg: rateLinesSvg(ofWorkload, `${workload}, ${ofWorkload[0]!.summary.replicas} replicas, ${setting}`),
+    });
   }
   return files;
 }

@@ -56,10 +56,14 @@ export function rateTable(runs: readonly RatedRun[], figure: Figure): string {
   return markdownRows([headed(figure), ...rates.map((rate) => `× ${rate}`)], rows);
 }
 
-/** A Markdown table: the first column left-aligned, the others right-aligned. */
-export function markdownRows(titles: readonly string[], rows: readonly (readonly string[])[]): string {
+/** A Markdown table. @param textColumns so many are left-aligned, the others, which hold numbers, right-aligned */
+export function markdownRows(
+  titles: readonly string[],
+  rows: readonly (readonly string[])[],
+  textColumns = 1,
+): string {
   const line = (texts: readonly string[]): string => `| ${texts.join(" | ")} |`;
-  const rule = titles.map((_, i) => (i === 0 ? "---" : "---:"));
+  const rule = titles.map((_, i) => (i < textColumns ? "---" : "---:"));
   return [line(titles), line(rule), ...rows.map(line)].join("\n");
 }
 
