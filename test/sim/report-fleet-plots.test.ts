@@ -88,7 +88,8 @@ describe("lineStyles", () => {
     );
   });
 
-  it("draws our own policy thicker", () => {
+  it("draws our own policy thicker, and in the same colour in every plot", () => {
+    expect(lineStyles(["a", "b", "epp"]).get("epp")).toEqual(lineStyles(["epp"]).get("epp"));
     const styles = lineStyles(["a", "epp"]);
     expect(styles.get("epp")!.width).toBeGreaterThan(styles.get("a")!.width);
   });

@@ -23,14 +23,16 @@ export interface LineStyle {
 }
 
 /**
- * A line for each policy, the same wherever the same policies are drawn: colours first, then dashes.
+ * A line for each policy, the same wherever the same policies are drawn: ours has the first colour and a thick
+ * line, the others the colours after it, then dashes.
  * @throws RangeError beyond PLOT_POLICIES_MAX policies
  */
 export function lineStyles(policies: readonly string[]): ReadonlyMap<string, LineStyle> {
   if (policies.length > PLOT_POLICIES_MAX) {
     throw new RangeError(`${policies.length} policies in one plot, expected at most ${PLOT_POLICIES_MAX}`);
   }
-  const styles = policies.map((policy, index): [string, LineStyle] => [
+  const ordered = [...policies].sort((a, b) => Number(b === OWN_POLICY) - Number(a === OWN_POLICY));
+  const styles = ordered.map((policy, index): [string, LineStyle] => [
     policy,
     {
       color: COLOURS[index % COLOURS.length]!,
