@@ -70,6 +70,7 @@ import { publish, sync } from "./worker";
 import { commit } from "./commit";
 import { streamModelBytes, streamModelPtr } from "./rewrite";
 import { gatherCandidates, measurePrompt } from "./candidates";
+import { explain } from "./explain";
 
 // Outcomes of decide().
 export const DECIDED: u32 = 0;
@@ -102,6 +103,7 @@ export function decide(stream: usize, config: u32, blind: bool): u32 {
   sync(now);
   const outcome = pick(stream, pool, config, now, startNs);
   if (outcome != DECIDED) return outcome;
+  explain(stream, resultRow(0), planPicker(configPlan(config)) == PLUGIN_LATENCY_PICKER);
   isMetered = ++decisionsUnmetered >= METERED_EVERY;
   if (isMetered) decisionsUnmetered = 0;
   rememberDestinations(stream);

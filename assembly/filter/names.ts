@@ -24,6 +24,12 @@ export const H_OBJECTIVE = ascii("x-llm-d-inference-objective");
 export const H_OBJECTIVE_ALIAS = ascii("x-gateway-inference-objective");
 export const H_FAIRNESS = ascii("x-llm-d-inference-fairness-id");
 export const H_FAIRNESS_ALIAS = ascii("x-gateway-inference-fairness-id");
+export const H_TTFT_SLO = ascii("x-llm-d-slo-ttft-ms");
+export const H_TTFT_SLO_ALIAS = ascii("x-slo-ttft-ms");
+export const H_TPOT_SLO = ascii("x-llm-d-slo-tpot-ms");
+export const H_TPOT_SLO_ALIAS = ascii("x-slo-tpot-ms");
+/** Ours, of request and response: asks for, and tells, why an endpoint was chosen. */
+export const H_EXPLAIN = ascii("x-epp-explain");
 export const H_CONTENT_ENCODING = ascii("content-encoding");
 export const H_RETRY_GRPC_ON = ascii("x-envoy-retry-grpc-on");
 export const H_RETRY_STATUS_CODES = ascii("x-envoy-retriable-status-codes");
@@ -68,6 +74,7 @@ export const K_EPOCH = ascii("epp1/epoch/");
 export const K_POLICY = ascii("epp1/policy/");
 export const K_POLICY_EPOCH = ascii("epp1/policy-epoch/");
 export const K_CELL = ascii("epp1/cell/");
+export const K_RATES = ascii("epp1/rates/");
 export const K_JOURNAL = ascii("epp1/journal/");
 
 /** Filter state for access logs: %FILTER_STATE(wasm.epp_decision:PLAIN)%. */

@@ -15,6 +15,7 @@ import {
   H_DATA_PARALLEL,
   H_DESTINATION,
   H_ENCODERS,
+  H_EXPLAIN,
   H_FAIRNESS,
   H_FAIRNESS_ALIAS,
   H_KV_SOURCE,
@@ -35,6 +36,10 @@ import {
   H_SESSION_3,
   H_SESSION_4,
   H_SESSION_5,
+  H_TPOT_SLO,
+  H_TPOT_SLO_ALIAS,
+  H_TTFT_SLO,
+  H_TTFT_SLO_ALIAS,
   V_POST,
 } from "./names";
 
@@ -71,8 +76,13 @@ export const NOTED_SESSION: u32 = 4;
 const NOTED_SESSION_END: u32 = 9;
 export const NOTED_FAIRNESS: u32 = 9;
 export const NOTED_FAIRNESS_ALIAS: u32 = 10;
-const NOTED: u32 = 11;
-const notedNames: usize = memory.data(11 * 4, 4);
+export const NOTED_TTFT_SLO: u32 = 11;
+export const NOTED_TTFT_SLO_ALIAS: u32 = 12;
+export const NOTED_TPOT_SLO: u32 = 13;
+export const NOTED_TPOT_SLO_ALIAS: u32 = 14;
+export const NOTED_EXPLAIN: u32 = 15;
+const NOTED: u32 = 16;
+const notedNames: usize = memory.data(16 * 4, 4);
 store<u32>(notedNames, <u32>H_OBJECTIVE, 0);
 store<u32>(notedNames, <u32>H_OBJECTIVE_ALIAS, 4);
 store<u32>(notedNames, <u32>H_MODEL_REWRITE, 8);
@@ -84,7 +94,12 @@ store<u32>(notedNames, <u32>H_SESSION_4, 28);
 store<u32>(notedNames, <u32>H_SESSION_5, 32);
 store<u32>(notedNames, <u32>H_FAIRNESS, 36);
 store<u32>(notedNames, <u32>H_FAIRNESS_ALIAS, 40);
-const noted: usize = memory.data(11 * 8, 4);
+store<u32>(notedNames, <u32>H_TTFT_SLO, 44);
+store<u32>(notedNames, <u32>H_TTFT_SLO_ALIAS, 48);
+store<u32>(notedNames, <u32>H_TPOT_SLO, 52);
+store<u32>(notedNames, <u32>H_TPOT_SLO_ALIAS, 56);
+store<u32>(notedNames, <u32>H_EXPLAIN, 60);
+const noted: usize = memory.data(16 * 8, 4);
 
 /** The noted value of `first`, else of the next ones up to `last`; notedBytes() 0 = none. Good until the callback ends. */
 export function notedValue(first: u32, last: u32): bool {
@@ -150,8 +165,8 @@ function note(name: usize, bytes: u32): void {
 }
 
 // A bit for each steering header, those that a decision replaces too: a request may remain undecided.
-const STEERING: u32 = 12;
-const steeringNames: usize = memory.data(12 * 4, 4);
+const STEERING: u32 = 13;
+const steeringNames: usize = memory.data(13 * 4, 4);
 store<u32>(steeringNames, <u32>H_DESTINATION, 0);
 store<u32>(steeringNames, <u32>H_PREFILLER, 4);
 store<u32>(steeringNames, <u32>H_ENCODERS, 8);
@@ -164,6 +179,7 @@ store<u32>(steeringNames, <u32>H_RETRY_STATUS_CODES, 32);
 store<u32>(steeringNames, <u32>H_RETRY_HEADER_NAMES, 36);
 store<u32>(steeringNames, <u32>H_RETRY_ON, 40);
 store<u32>(steeringNames, <u32>H_MAX_RETRIES, 44);
+store<u32>(steeringNames, <u32>H_EXPLAIN, 48);
 
 function steering(name: usize, bytes: u32): u32 {
   for (let i: u32 = 0; i < STEERING; i++) {

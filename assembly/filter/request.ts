@@ -81,6 +81,7 @@ import {
   streamPrompt,
 } from "./streams";
 import { isHeaderOnly, noteBodyCallback } from "./watchdog";
+import { noteWishes } from "./wishes";
 import { nowMs, startWorker } from "./worker";
 
 /** Bytes of body asked of the host at a time. */
@@ -114,6 +115,7 @@ export function requestHeaders(context: u32, root: u32, config: u32, endOfStream
   if (api != API_OTHER) setFlag(stream, F_INFERENCE);
   sampleSome(stream, config);
   notePolicyHeaders(stream, pool, config);
+  noteWishes(stream, config);
   if (endOfStream || api == API_OTHER) return conclude(stream, config, false);
   if (isHeaderOnly(root, load<f64>(stream, S_STARTED))) {
     countUp(COUNT_HEADER_ONLY);

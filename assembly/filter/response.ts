@@ -39,6 +39,7 @@ import {
   countUp,
 } from "./counters";
 import { firstToken, forgetPrefix, moveTo, releaseReservation, streamFinished } from "./commit";
+import { explainRespond } from "./explain";
 import {
   H_CONTENT_TYPE,
   H_STATUS,
@@ -90,6 +91,7 @@ const FLAGS_HOST_FAILED: u64 = FLAG_REMOTE_RESET | FLAG_CONNECT_FAILURE | FLAG_T
 export function responseHeaders(stream: usize, config: u32): void {
   setFlag(stream, F_RESPONDED);
   if (phaseOf(stream) != PHASE_DECIDED || !hasFlag(stream, F_REQUEST_RESERVED)) return;
+  explainRespond(stream);
   const status = readStatus();
   noteContentType(stream);
   // Only a 5xx can be Envoy's own word about a host that never answered.

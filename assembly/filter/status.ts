@@ -18,12 +18,14 @@ import { CELL_AT_COUNTERS, CELL_LAPSE_MS } from "../wire/cell";
 import { POOL_ENDPOINTS_MAX, WORKERS_MAX } from "../wire/limits";
 import {
   COLUMN_FLAGS,
+  COLUMN_FOREIGN_REQUESTS,
   COLUMN_GENERATION,
   COLUMN_GPU_MEMORY,
   COLUMN_GPU_UTILIZATION,
   COLUMN_INFLIGHT_REQUESTS,
   COLUMN_INFLIGHT_TOKENS,
   COLUMN_KV_USAGE,
+  COLUMN_PREFILLING,
   COLUMN_RUNNING,
   COLUMN_WAITING,
   rowF64,
@@ -32,6 +34,15 @@ import {
 } from "../pool/rows";
 import { rowAddressLen, rowAddressPtr, rowNameLen, rowNamePtr } from "../pool/labels";
 import { policyId, policyKnown, policyObjectives, policyReceivedMs, policyRules } from "../pool/policy";
+import {
+  prefillBaseMs,
+  prefillSamples,
+  prefillTokenMs,
+  ratesOf,
+  tpotBaseMs,
+  tpotRequestMs,
+  tpotSamples,
+} from "../pool/rates";
 import { readyEndpoints } from "../pool/snapshot";
 import {
   poolCount,
@@ -43,10 +54,10 @@ import {
   poolReceivedMs,
 } from "../pool/table";
 import { failuresInARow, isSetAside } from "../pool/health";
-import { cellAdd, cellCheck, cellHeartbeatMs, cellsBegin } from "../flow/cell";
+import { cellAdd, cellCheck, cellHeartbeatMs, cellsBegin, cellsEnd } from "../flow/cell";
 import { COUNTERS_NAMED, counterName } from "./counters";
 import { K_CELL } from "./names";
-import { numberedKey, numberedKeyPtr, ownCell, publish } from "./worker";
+import { exchangeRates, numberedKey, numberedKeyPtr, ownCell, publish } from "./worker";
 import { ENDPOINT_DRAINING, ENDPOINT_READY } from "../wire/snapshot";
 import { refreshPools } from "./pools";
 
@@ -65,6 +76,7 @@ export function statusPtr(): usize {
 export function statusWrite(now: f64): u32 {
   publish(now);
   refreshPools(now);
+  exchangeRates(now, true);
   const workers = sumCells(now);
   writeBegin(json, STATUS_BYTES);
   writeLiteral('{"version":1,"workers":');
@@ -106,6 +118,7 @@ function sumCells(now: f64): u32 {
     }
     inboxReset(mark);
   }
+  cellsEnd();
   return workers;
 }
 
@@ -174,12 +187,32 @@ function writeEndpoint(row: u32, now: f64): void {
   column("kvUsage", COLUMN_KV_USAGE, row);
   column("gpuUtilization", COLUMN_GPU_UTILIZATION, row);
   column("gpuMemory", COLUMN_GPU_MEMORY, row);
+  column("prefilling", COLUMN_PREFILLING, row);
+  column("foreignRequests", COLUMN_FOREIGN_REQUESTS, row);
+  writeRates(row, now);
   writeLiteral("}");
 }
 
-function column(name: string, column: u32, row: u32): void {
+// What was learnt of the endpoint's speed; null while nothing is.
+function writeRates(row: u32, now: f64): void {
+  ratesOf(row, now);
+  const isKnown = prefillSamples() > 0;
+  figure("prefillTokensPerSecond", isKnown ? 1000 / prefillTokenMs() : NaN);
+  figure("prefillBaseMs", isKnown ? prefillBaseMs() : NaN);
+  figure("prefillSamples", prefillSamples());
+  const isPaced = tpotSamples() > 0;
+  figure("tpotBaseMs", isPaced ? tpotBaseMs() : NaN);
+  figure("tpotRequestMs", isPaced ? tpotRequestMs() : NaN);
+  figure("tpotSamples", tpotSamples());
+}
+
+function figure(name: string, value: f64): void {
   writeLiteral(',"');
   writeLiteral(name);
   writeLiteral('":');
-  writeF64(rowF64(column, row));
+  writeF64(value);
+}
+
+function column(name: string, column: u32, row: u32): void {
+  figure(name, rowF64(column, row));
 }

@@ -96,6 +96,8 @@ export const F_MODEL_GIVEN: u32 = 2048;
 export const F_REWRITTEN: u32 = 4096;
 /** The response is read for the time between its tokens alone. */
 export const F_PACED: u32 = 16384;
+/** The client asked why, and is told so with the response. */
+export const F_EXPLAIN: u32 = 32768;
 /** The response is read to give the client's name back. */
 export const F_RESTORING: u32 = 8192;
 

@@ -39,7 +39,19 @@ import {
 } from "../flow/journal";
 import { markChanged, reservationsChanged, reservationsPublished } from "../flow/reservations";
 import { COUNT_JOURNAL_OVERRUNS, COUNT_NO_CELL, countUp, fillCounters } from "./counters";
-import { K_CELL, K_JOURNAL } from "./names";
+import {
+  ratesBuild,
+  ratesBytes,
+  ratesCheck,
+  ratesOwner,
+  ratesPtr,
+  ratesTake,
+  ratesWrittenMs,
+} from "../flow/rates";
+import { ratesBeginOthers } from "../pool/rates";
+import { RATES_LAPSE_MS, RATES_PERIOD_MS } from "../wire/rates";
+import { K_CELL, K_JOURNAL, K_RATES } from "./names";
+import { poolCount, poolHasSnapshot } from "../pool/table";
 import { refreshPools } from "./pools";
 
 /** The others' cells are read again when the last reading is older than this, at a decision or a tick. */
@@ -179,6 +191,7 @@ export function sync(now: f64): void {
   syncedMs = now;
   refreshPools(now);
   readCells(now);
+  exchangeRates(now, false);
 }
 
 function readCells(now: f64): void {
@@ -197,6 +210,42 @@ function readCells(now: f64): void {
     inboxReset(mark);
   }
   cellsEnd();
+}
+
+let ratesAtMs: f64 = 0;
+// Whether the rates that the cell's owner before this worker left behind were looked at.
+let hasInherited: bool = false;
+
+/** Tells the others what this worker learnt and takes in what they did, every RATES_PERIOD_MS; at once where `isDue`. */
+export function exchangeRates(now: f64, isDue: bool): void {
+  if (!isDue && now - ratesAtMs < <u32>RATES_PERIOD_MS && now >= ratesAtMs) return;
+  if (!hasEndpoints()) return;
+  ratesAtMs = now;
+  ratesBeginOthers();
+  for (let n: u32 = 0; n < <u32>WORKERS_MAX; n++) {
+    const mark = inboxMark();
+    const bytes = numberedKey(K_RATES, n);
+    const isThere = sharedGet(keyBuffer, bytes) == STATUS_OK && ratesCheck(valuePtr(), valueBytes());
+    if (isThere && now - ratesWrittenMs(valuePtr()) <= <u32>RATES_LAPSE_MS) takeRates(n, valuePtr(), now);
+    inboxReset(mark);
+  }
+  if (cellNumber == NO_CELL) return;
+  hasInherited = true;
+  ratesBuild(owner, now);
+  const bytes = numberedKey(K_RATES, cellNumber);
+  sharedSet(keyBuffer, bytes, ratesPtr(), ratesBytes());
+}
+
+// Rates are of endpoints: before there are any, what is there to be learnt from would be lost.
+function hasEndpoints(): bool {
+  for (let pool: u32 = 0; pool < poolCount(); pool++) if (poolHasSnapshot(pool)) return true;
+  return false;
+}
+
+function takeRates(n: u32, ptr: usize, now: f64): void {
+  const isOwn = n == cellNumber;
+  if (!isOwn) ratesTake(ptr, now, false);
+  else if (!hasInherited && ratesOwner(ptr) != owner) ratesTake(ptr, now, true);
 }
 
 function followJournal(n: u32, journalOwner: u64, head: u64, now: f64): void {

@@ -85,6 +85,14 @@ export function fitRegimeMs(fit: usize): f64 {
   return load<f64>(fit, AT_REGIME);
 }
 
+/** Begins with sums that somebody else left behind at `writtenMs`; a fit that has samples of its own keeps them. */
+export function fitInherit(fit: usize, sums: usize, regimeMs: f64, writtenMs: f64): void {
+  if (load<f64>(fit, AT_LAST) > 0) return;
+  memory.copy(fit, sums, SUMS_BYTES);
+  store<f64>(fit, writtenMs, AT_LAST);
+  store<f64>(fit, regimeMs, AT_REGIME);
+}
+
 /** Another worker found that the speed changed at `regimeMs`: earlier samples count for next to nothing. */
 export function fitRegimeSince(fit: usize, regimeMs: f64): void {
   if (regimeMs <= load<f64>(fit, AT_REGIME)) return;

@@ -15,6 +15,7 @@ import {
   SUMS_BYTES,
   fitAdd,
   fitBase,
+  fitInherit,
   fitLastMs,
   fitRegimeMs,
   fitRegimeSince,
@@ -333,4 +334,10 @@ export function ratesAddOther(row: u32, which: u32, sums: usize, regimeMs: f64, 
   }
   const isOld = regimeMs < load<f64>(at + OTHER_REGIME + ((<usize>which) << 3));
   sumsAdd(at + <usize>which * SUMS_BYTES, sums, shareLeft(ageMs) * (isOld ? FORGOTTEN : 1));
+}
+/** Takes sums that were this worker's predecessor's, as of `writtenMs`, for own ones; unless there are own ones. */
+export function ratesAddOwn(row: u32, which: u32, sums: usize, regimeMs: f64, writtenMs: f64): void {
+  if (sumsSamples(sums) <= 0) return;
+  fitInherit(rowAt(row) + <usize>which * FIT_BYTES, sums, regimeMs, writtenMs);
+  changedAt(row);
 }

@@ -16,10 +16,21 @@
 // | responseSampleEvery | 16 | 0 … 65535 | every n-th stream's response is read for usage; 0 = none |
 // | tickMs | 5 | 1 … 1000 | how often other workers' cells and journals are read |
 // | exposeDecision | false | true, false | set each decision as filter state, for access logs |
+// | debug.explain | false | true, false | tell a client that sends x-epp-explain: 1 why its endpoint was chosen |
 // | unknownLoad | idle | idle, mean | unpublished load: llm-d's reading, or the others' mean |
 import { treeTextLen, treeTextPtr } from "../json/tree";
 import { DESTINATIONS_MAX, POOL_NAME_BYTES_MAX } from "../wire/limits";
-import { boolField, choiceField, objectBegin, objectEnd, refuseField, textField, wholeField } from "./fields";
+import { pathBack, pathMark, pathMember } from "./errors";
+import {
+  boolField,
+  choiceField,
+  objectBegin,
+  objectEnd,
+  objectField,
+  refuseField,
+  textField,
+  wholeField,
+} from "./fields";
 import { slotSettings, slotText } from "./slots";
 
 const BODY_BYTES_DEFAULT: f64 = 16777216;
@@ -37,7 +48,7 @@ const TICK_MS_DEFAULT: f64 = 5;
 //   │ 16 f64 snapshot age ms  24 f64 back-off min ms  32 f64 back-off max ms               │
 //   │ 40 u32 sample every  44 u32 tick ms  48 u32 destinations                             │
 //   │ 52 u8 fail closed  53 u8 expose decision  54 u8 unknown load is the mean             │
-//   │ 55 u8 trust the model rewrite header   56 u32 rewrite bytes                          │
+//   │ 55 u8 trust the model rewrite header   56 u32 rewrite bytes   60 u8 explain          │
 //   └──────────────────────────────────────────────────────────────────────────────────────┘
 export const SETTING_DECISION_BYTES: usize = 0;
 export const SETTING_MODEL_WAIT_BYTES: usize = 4;
@@ -54,6 +65,7 @@ export const SETTING_EXPOSE_DECISION: usize = 53;
 export const SETTING_UNKNOWN_MEAN: usize = 54;
 export const SETTING_TRUST_MODEL: usize = 55;
 export const SETTING_REWRITE_BYTES: usize = 56;
+export const SETTING_EXPLAIN: usize = 60;
 
 /** Fills a slot's settings with their defaults. */
 export function gatewayDefaults(slot: usize): void {
@@ -95,6 +107,7 @@ export function gatewayParameters(node: i32, slot: usize): bool {
   );
   store<u32>(settings, <u32>every, SETTING_SAMPLE_EVERY);
   store<u8>(settings, boolField("exposeDecision", false) ? 1 : 0, SETTING_EXPOSE_DECISION);
+  readDebug(settings);
   store<u8>(settings, boolField("trustModelRewriteHeader", false) ? 1 : 0, SETTING_TRUST_MODEL);
   store<u8>(
     settings,
@@ -102,6 +115,16 @@ export function gatewayParameters(node: i32, slot: usize): bool {
     SETTING_UNKNOWN_MEAN,
   );
   return objectEnd();
+}
+
+function readDebug(settings: usize): void {
+  const debug = objectField("debug");
+  const mark = pathMark();
+  pathMember("debug");
+  objectBegin(debug);
+  store<u8>(settings, boolField("explain", false) ? 1 : 0, SETTING_EXPLAIN);
+  objectEnd();
+  pathBack(mark);
 }
 
 function readPool(slot: usize, settings: usize): void {

@@ -9,6 +9,7 @@ import {
   SETTING_BODY_BYTES,
   SETTING_DECISION_BYTES,
   SETTING_DESTINATIONS,
+  SETTING_EXPLAIN,
   SETTING_EXPOSE_DECISION,
   SETTING_FAIL_CLOSED,
   SETTING_MODEL_WAIT_BYTES,
@@ -135,6 +136,11 @@ export function configTickMs(config: u32): u32 {
 /** Whether each decision is set as filter state. */
 export function configExposeDecision(config: u32): bool {
   return load<u8>(slotSettings(<usize>config), SETTING_EXPOSE_DECISION) != 0;
+}
+
+/** Whether a client that asks is told why its endpoint was chosen. */
+export function configExplain(config: u32): bool {
+  return load<u8>(slotSettings(<usize>config), SETTING_EXPLAIN) != 0;
 }
 
 /** Request headers to note for the scheduler, at most REQUEST_HEADERS_MAX (schedule/request.ts). */
