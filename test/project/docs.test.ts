@@ -3,12 +3,14 @@ import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import { BUNDLES, buildBundles } from "../../scripts/build.mjs";
+import { BUNDLES, buildBundles, bundle } from "../../scripts/build.mjs";
 import { docsFaults, type World } from "./docs-check.ts";
 import { readText, repositoryFiles, ROOT } from "./files.ts";
 
 const DOCS = repositoryFiles().filter((path) => /^(README\.md|docs\/.*\.md)$/.test(path));
 const BUILT = ["build", "build/epp.wasm", ...BUNDLES.map(({ output }) => output)];
+/** Made by its own script alone. */
+const SIMULATOR = "build/sim.mjs";
 /** As the documentation writes a command → what prints its flags. */
 const COMMANDS: Readonly<Record<string, readonly string[]>> = {
   "npm start --": ["build/start.mjs", "--help"],
@@ -22,6 +24,7 @@ const COMMANDS: Readonly<Record<string, readonly string[]>> = {
   "npx epp-wasm init": ["build/epp-wasm.mjs", "init", "--help"],
   "npx epp-wasm doctor": ["build/epp-wasm.mjs", "doctor", "--help"],
   "npm test --": ["scripts/test.mjs", "--help"],
+  "npm run sim --": [SIMULATOR, "--help"],
   "npm run bench --": ["scripts/bench.mjs", "--help"],
   "npm run release --": ["scripts/release.mjs", "--help"],
 };
@@ -54,6 +57,7 @@ describe("the documentation", () => {
   let real: World;
   beforeAll(async () => {
     await buildBundles();
+    await bundle(await import("esbuild"), "cli/sim.ts", SIMULATOR);
     real = world();
   }, 120_000);
 

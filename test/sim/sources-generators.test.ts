@@ -1,4 +1,5 @@
 // Built-in workloads: seeded, at the rate asked for, and each with the sharing that it is about.
+import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import type { FleetRequest } from "../../host-sim/fleet/types.ts";
 import { defaultEngineConfig } from "../../host-sim/model-server/engine.ts";
@@ -128,6 +129,29 @@ describe("generate", () => {
   ])("refuses %s %o", (name, options, message) => {
     expect(() => generate(name, options)).toThrow(SourceOptionsError);
     expect(() => generate(name, options)).toThrow(message);
+  });
+});
+
+describe("docs/SIMULATOR.md", () => {
+  const text = readFileSync(new URL("../../docs/SIMULATOR.md", import.meta.url), "utf8");
+  const rows = [...text.matchAll(/^\| `([\w-]+)` +\|([^|]+)\|([^|]+)\|([^|]+)\|([^|]+)%/gm)];
+  const number = (cell: string | undefined): number => Number(cell!.replaceAll(",", ""));
+
+  it("lists the workloads in their order", () => {
+    expect(rows.map(([, name]) => name)).toEqual(NAMES);
+  });
+
+  it.each(NAMES)("has the figures of %s", (name) => {
+    const row = rows.find(([, listed]) => listed === name)!;
+    const { workload, ratePerSecond } = generate(name);
+    const { requests } = workload;
+    const promptTokens = requests.reduce((sum, request) => sum + request.promptTokens, 0) / requests.length;
+    expect(row.slice(2).map(number)).toEqual([
+      requests.length,
+      ratePerSecond,
+      Math.round(promptTokens),
+      Math.round(reuseCeiling(workload) * 100),
+    ]);
   });
 });
 
