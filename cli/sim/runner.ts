@@ -34,7 +34,7 @@ export function serveRuns(): boolean {
 /** Threads that carry out runs; made once, used for any number of runs. */
 export class SimRunner {
   private readonly idle: Worker[] = [];
-  private readonly all: Worker[] = [];
+  private readonly all = new Set<Worker>();
   private readonly waiting: ((worker: Worker) => void)[] = [];
   /** End of the runs that the calling thread was asked for so far. */
   private here: Promise<unknown> = Promise.resolve();
@@ -43,15 +43,17 @@ export class SimRunner {
    * @param script the bundled program, which calls `serveRuns` first of all
    * @param threads 1 to THREADS_MAX; with 1, runs are carried out on the calling thread
    */
-  constructor(script: URL, threads: number) {
+  constructor(
+    private readonly script: URL,
+    threads: number,
+  ) {
     if (threads === 1) return;
-    for (let i = 0; i < threads; i++) this.all.push(new Worker(script, { env: process.env }));
-    this.idle.push(...this.all);
+    for (let i = 0; i < threads; i++) this.idle.push(this.startThread());
   }
 
   /** Carries out all jobs; results are in their order. @throws SimRunError, the first there is */
   run(jobs: readonly SimJob[], onProgress: OnProgress = () => {}): Promise<SimResult[]> {
-    if (this.all.length > 0)
+    if (this.all.size > 0)
       return Promise.all(jobs.map((job, i) => this.runOn(job, (ended, n) => onProgress(i, ended, n))));
     const results = this.here.then(() => this.runHere(jobs, onProgress));
     this.here = results.catch(() => undefined);
@@ -59,7 +61,13 @@ export class SimRunner {
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.all.map((worker) => worker.terminate()));
+    await Promise.all([...this.all].map((worker) => worker.terminate()));
+  }
+
+  private startThread(): Worker {
+    const worker = new Worker(this.script, { env: process.env });
+    this.all.add(worker);
+    return worker;
   }
 
   private async runHere(jobs: readonly SimJob[], onProgress: OnProgress): Promise<SimResult[]> {
@@ -78,30 +86,44 @@ export class SimRunner {
     job: SimJob,
     onProgress: (ended: number, requests: number) => void,
   ): Promise<SimResult> {
-    const worker = this.idle.pop() ?? (await new Promise<Worker>((settle) => this.waiting.push(settle)));
+    let worker = this.idle.pop() ?? (await new Promise<Worker>((settle) => this.waiting.push(settle)));
     try {
-      return await new Promise<SimResult>((settle, fail) => {
-        const failed = (reason: string): void => fail(new SimRunError(nameOf(job), reason));
-        const died = (error: unknown): void => failed(String(error));
-        worker.once("error", died);
-        worker.on("message", (message: Message) => {
-          if ("progress" in message) {
-            onProgress(message.progress.ended, message.progress.requests);
-            return;
-          }
-          worker.removeAllListeners("message");
-          worker.off("error", died);
-          if ("result" in message) settle(message.result);
-          else failed(message.error);
-        });
-        worker.postMessage(job);
-      });
+      const answer = await answerOf(worker, job, onProgress);
+      if ("result" in answer) return answer.result;
+      throw new SimRunError(nameOf(job), answer.error);
+    } catch (error) {
+      if (error instanceof SimRunError) throw error;
+      // The thread itself has ended, for want of memory perhaps: the next run gets another one.
+      this.all.delete(worker);
+      worker = this.startThread();
+      throw new SimRunError(nameOf(job), String(error));
     } finally {
       const next = this.waiting.shift();
       if (next === undefined) this.idle.push(worker);
       else next(worker);
     }
   }
+}
+
+/** Has a thread carry out a run. Rejects when the thread ends instead. */
+function answerOf(
+  worker: Worker,
+  job: SimJob,
+  onProgress: (ended: number, requests: number) => void,
+): Promise<Exclude<Message, { progress: Progress }>> {
+  return new Promise((settle, fail) => {
+    worker.once("error", fail);
+    worker.on("message", (message: Message) => {
+      if ("progress" in message) {
+        onProgress(message.progress.ended, message.progress.requests);
+        return;
+      }
+      worker.removeAllListeners("message");
+      worker.off("error", fail);
+      settle(message);
+    });
+    worker.postMessage(job);
+  });
 }
 
 /** A run in words. */
