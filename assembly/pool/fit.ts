@@ -17,7 +17,7 @@ const AT_WXX: usize = 16;
 const AT_WXY: usize = 20;
 
 //   ┌ fit, 88 bytes, 8-byte aligned ────────────────────────────────────────────────────┐
-//   │ 0 sums   24 f32 usual relative residual   28 i32 outliers in a row, signed        │
+//   │ 0 sums   24 f32 usual |ln(y/expected)|    28 i32 outliers in a row, signed        │
 //   │ 32 f64 last sample ms   40 f64 regime: since when the samples are of one speed, ms│
 //   │ 48 { f32 x, f32 y }[5] outliers of the present run                                │
 //   └───────────────────────────────────────────────────────────────────────────────────┘
@@ -34,7 +34,7 @@ export const FIT_MEMORY_SAMPLES: f64 = 128;
 export const FIT_HALF_LIFE_MS: f64 = 60000;
 /** A residual of more than this many usual ones is an outlier. */
 export const OUTLIER: f64 = 3;
-/** Relative residuals below this are never outliers: clocks and steps of the engine are no finer. */
+/** Residuals, ln(y / expected), below this are never outliers: clocks and steps of the engine are no finer. */
 export const OUTLIER_LEAST: f64 = 0.15;
 /** Outliers on one side in a row that mean another speed. */
 export const RUN_SAMPLES: i32 = 5;
@@ -45,6 +45,8 @@ export const FORGOTTEN: f64 = 0.02;
 /** Weight, in samples, of what is assumed where all samples have one x: see sumsSolve. */
 const ASSUMED_SAMPLES: f64 = 0.25;
 const SPREAD_FIRST: f64 = 0.2;
+/** Nothing is taken to be smaller than this where ratios are formed. */
+const LEAST_Y: f64 = 0.01;
 const SPREAD_MEMORY_SAMPLES: f64 = 16;
 
 /** Forgets everything. */
@@ -125,29 +127,40 @@ export function fitAdd(fit: usize, x: f64, y: f64, nowMs: f64, base: f64, slope:
     sumsSample(fit, x, y);
     return false;
   }
-  const expected = Math.max(base + slope * x, 1);
-  const residual = (y - expected) / expected;
-  const size = Math.abs(residual);
-  const spread = <f64>load<f32>(fit, AT_SPREAD);
-  const limit = Math.max(OUTLIER * spread, OUTLIER_LEAST);
-  store<f32>(fit, <f32>(spread + (Math.min(size, limit) - spread) / SPREAD_MEMORY_SAMPLES), AT_SPREAD);
-  if (size <= limit) {
-    store<i32>(fit, 0, AT_RUN);
+  const expected = Math.max(base + slope * x, LEAST_Y);
+  const residual = Math.log(Math.max(y, LEAST_Y) / expected);
+  const limit = Math.max(OUTLIER * <f64>load<f32>(fit, AT_SPREAD), OUTLIER_LEAST);
+  if (Math.abs(residual) <= limit) {
+    endRun(fit, limit);
+    widen(fit, Math.abs(residual));
     sumsSample(fit, x, y);
     return false;
   }
-  if (noteOutlier(fit, x, y, residual > 0)) {
+  if (noteOutlier(fit, x, y, residual > 0, limit)) {
     changeRegime(fit, nowMs);
     return true;
   }
-  sumsSample(fit, x, expected * (1 + (residual > 0 ? limit : -limit)));
+  sumsSample(fit, x, expected * Math.exp(residual > 0 ? limit : -limit));
   return false;
 }
 
+function widen(fit: usize, size: f64): void {
+  const spread = <f64>load<f32>(fit, AT_SPREAD);
+  store<f32>(fit, <f32>(spread + (size - spread) / SPREAD_MEMORY_SAMPLES), AT_SPREAD);
+}
+
+// Outliers that did not mean another speed were noise: they count for what is usual.
+function endRun(fit: usize, limit: f64): void {
+  const run = load<i32>(fit, AT_RUN);
+  store<i32>(fit, 0, AT_RUN);
+  for (let i: i32 = run < 0 ? -run : run; i > 0; i--) widen(fit, limit);
+}
+
 // Whether the run of outliers on one side is complete.
-function noteOutlier(fit: usize, x: f64, y: f64, isAbove: bool): bool {
+function noteOutlier(fit: usize, x: f64, y: f64, isAbove: bool, limit: f64): bool {
+  if (load<i32>(fit, AT_RUN) > 0 != isAbove) endRun(fit, limit);
   const before = load<i32>(fit, AT_RUN);
-  const run: i32 = isAbove ? (before > 0 ? before + 1 : 1) : before < 0 ? before - 1 : -1;
+  const run = isAbove ? before + 1 : before - 1;
   const length = run < 0 ? -run : run;
   const recent = fit + AT_RECENT + ((<usize>(length - 1)) << 3);
   store<f32>(recent, <f32>x);
@@ -163,7 +176,6 @@ function changeRegime(fit: usize, nowMs: f64): void {
     sumsSample(fit, <f64>load<f32>(recent), <f64>load<f32>(recent, 4));
   }
   store<i32>(fit, 0, AT_RUN);
-  store<f32>(fit, <f32>SPREAD_FIRST, AT_SPREAD);
   store<f64>(fit, nowMs, AT_REGIME);
 }
 
