@@ -44,7 +44,7 @@ export const ENGINE_PRESETS: readonly EnginePreset[] = [
     name: "llama-70b-fp8-2xh100",
     description:
       "vLLM V1's defaults on 2 × H100 with the rates and the cache that NVIDIA's NIM 1.8.0 figures give " +
-      "(model-server/rates.ts): 12,500 prefill tokens/s, steps of 8,192 tokens, 460,000 KV tokens",
+      "(model-server/rates.ts): 12,400 prefill tokens/s, steps of 8,192 tokens, 460,000 KV tokens",
     config: defaultEngineConfig(),
   },
   {
