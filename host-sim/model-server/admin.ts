@@ -1,6 +1,7 @@
 // The control port of a replica process: faults, kills and restarts over HTTP, and what the replicas did.
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import type { DisaggregationStatus } from "./disaggregation/leg.ts";
 import { readBody } from "./exchange.ts";
 import { type Faults, noFaults } from "./replica-types.ts";
 import type { SimulatedReplica } from "./server.ts";
@@ -18,6 +19,8 @@ export interface ReplicaStatus {
   readonly cachedTokens: number;
   readonly generatedTokens: number;
   readonly preemptions: number;
+  /** What it shared with other replicas; null = it has no connector. */
+  readonly disaggregation: DisaggregationStatus | null;
 }
 
 /** The control request names no replica, no known action, or no known fault. */
@@ -121,5 +124,6 @@ function statusOf(replica: SimulatedReplica): ReplicaStatus {
     cachedTokens: sum((engine) => engine.counters.prefixCacheHitTokens),
     generatedTokens: sum((engine) => engine.counters.generatedTokens),
     preemptions: sum((engine) => engine.counters.preemptions),
+    disaggregation: replica.disaggregation,
   };
 }

@@ -1,6 +1,8 @@
 // Answers of /v1/messages, whole and streamed, as vLLM 0.32.0 gives them.
 import { type AnswerContext, failStream, failWhole } from "./answer-context.ts";
-import { type GenerationJob, type GenerationSink, type Sequence, usageOf } from "./generation.ts";
+import { spliceParams } from "./disaggregation/nixl-params.ts";
+import type { ApiError } from "./errors.ts";
+import { type GenerationJob, type GenerationSink, type Sequence, usageOf } from "./generation-types.ts";
 
 /** The message answer, streamed or whole as the call asks. */
 export function messagesSink(context: AnswerContext): GenerationSink {
@@ -37,7 +39,7 @@ class MessageWhole implements GenerationSink {
   done(job: GenerationJob): void {
     const { exchange, id, modelName } = this.context;
     const sequence = job.sequences[0]!;
-    exchange.json(200, {
+    const answer = {
       id,
       type: "message",
       role: "assistant",
@@ -46,11 +48,14 @@ class MessageWhole implements GenerationSink {
       stop_reason: stopReason(sequence),
       ...(sequence.stopText === null ? {} : { stop_sequence: sequence.stopText }),
       usage: usageBody(job),
-    });
+      // Left out where there is none, unlike in the other APIs.
+      ...(job.transferParams === null ? {} : { kv_transfer_params: null }),
+    };
+    exchange.send(200, spliceParams(answer, job.transferParams), "application/json");
   }
 
-  failed(): void {
-    failWhole(this.context);
+  failed(error: ApiError): void {
+    failWhole(this.context, error);
   }
 }
 
@@ -78,8 +83,8 @@ class MessageStream implements GenerationSink {
     this.context.exchange.end();
   }
 
-  failed(): void {
-    failStream(this.context);
+  failed(error: ApiError): void {
+    failStream(this.context, error);
   }
 
   private open(sequence: Sequence): void {

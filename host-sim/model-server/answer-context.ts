@@ -1,6 +1,6 @@
 // What every API's answer needs to know of its request, and how answers fail.
 import type { GenerationCall } from "./calls.ts";
-import { engineDead } from "./errors.ts";
+import type { ApiError } from "./errors.ts";
 import type { Exchange } from "./exchange.ts";
 
 /** A request that is being answered. */
@@ -16,14 +16,13 @@ export interface AnswerContext {
   readonly keepAliveCommentMs: number;
 }
 
-/** The engine died before an answer could be given. */
-export function failWhole({ exchange }: AnswerContext): void {
-  const error = engineDead();
+/** There is no answer, because the engine died or the prompt's KV could not be had. */
+export function failWhole({ exchange }: AnswerContext, error: ApiError): void {
   exchange.send(error.status, error.body("openai"), "application/json");
 }
 
-/** The engine died during a stream: the status is out, so the error comes as an event, then [DONE]. */
-export function failStream({ exchange }: AnswerContext): void {
-  exchange.write(`data: ${engineDead().body("openai")}\n\ndata: [DONE]\n\n`);
+/** The same during a stream: the status is out, so the error comes as an event, then [DONE]. */
+export function failStream({ exchange }: AnswerContext, error: ApiError): void {
+  exchange.write(`data: ${error.body("openai")}\n\ndata: [DONE]\n\n`);
   exchange.end();
 }

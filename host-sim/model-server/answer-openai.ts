@@ -1,7 +1,9 @@
 // Answers of /v1/chat/completions and /v1/completions, whole and streamed, field for field as vLLM 0.32.0
 // gives them.
 import { type AnswerContext, failStream, failWhole } from "./answer-context.ts";
-import { type GenerationJob, type GenerationSink, type Sequence, usageOf } from "./generation.ts";
+import { spliceParams } from "./disaggregation/nixl-params.ts";
+import { type ApiError, KvLoadError } from "./errors.ts";
+import { type GenerationJob, type GenerationSink, type Sequence, usageOf } from "./generation-types.ts";
 
 /** The chat answer, streamed or whole as the call asks. */
 export function chatSink(context: AnswerContext): GenerationSink {
@@ -102,7 +104,7 @@ class OpenAiWhole implements GenerationSink {
     const { exchange, id, createdSeconds, modelName, fingerprint } = this.context;
     const { promptTokens, completionTokens, cachedTokens } = usageOf(job);
     const chat = this.dialect === CHAT;
-    exchange.json(200, {
+    const answer = {
       id,
       object: this.dialect.wholeObject,
       created: createdSeconds,
@@ -127,11 +129,12 @@ class OpenAiWhole implements GenerationSink {
       kv_transfer_params: null,
       ec_transfer_params: null,
       metrics: null,
-    });
+    };
+    exchange.send(200, spliceParams(answer, job.transferParams), "application/json");
   }
 
-  failed(): void {
-    failWhole(this.context);
+  failed(error: ApiError): void {
+    failWhole(this.context, error);
   }
 }
 
@@ -149,7 +152,7 @@ class OpenAiStream implements GenerationSink {
 
   token(sequence: Sequence, text: string, last: boolean): void {
     const { call, exchange } = this.context;
-    if (!this.opened) this.open(sequence);
+    if (!this.opened) this.open(sequence.promptTokens);
     const generated = (this.generated[sequence.index] ?? 0) + 1;
     this.generated[sequence.index] = generated;
     const chunk: Record<string, unknown> = {
@@ -187,8 +190,9 @@ class OpenAiStream implements GenerationSink {
     exchange.end();
   }
 
-  failed(): void {
-    failStream(this.context);
+  failed(error: ApiError): void {
+    if (error instanceof KvLoadError && !this.opened) this.open(undefined);
+    failStream(this.context, error);
   }
 
   private head(): Record<string, unknown> {
@@ -196,8 +200,8 @@ class OpenAiStream implements GenerationSink {
     return { id, object: this.dialect.chunkObject, created: createdSeconds, model: modelName };
   }
 
-  // The chunks that name the role, one a choice, come with the first token.
-  private open(first: Sequence): void {
+  // The chunks that name the role, one a choice, come with the first token, or with the failure to get there.
+  private open(promptTokens: number | undefined): void {
     this.opened = true;
     if (!this.dialect.roleChunk) return;
     const { call, exchange } = this.context;
@@ -206,7 +210,9 @@ class OpenAiStream implements GenerationSink {
         ...this.head(),
         choices: [{ index, delta: { role: "assistant", content: "" }, logprobs: null, finish_reason: null }],
       };
-      if (call.includeUsage && call.continuousUsage) chunk["usage"] = shortUsage(first.promptTokens, 0);
+      if (call.includeUsage && call.continuousUsage && promptTokens !== undefined) {
+        chunk["usage"] = shortUsage(promptTokens, 0);
+      }
       exchange.event({ ...chunk, prompt_token_ids: null, prompt_text: null });
     }
   }

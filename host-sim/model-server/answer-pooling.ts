@@ -5,7 +5,7 @@ import { type JsonObject, optionalText, requireList } from "./body.ts";
 import { type GenerationCall, readPrompts } from "./calls.ts";
 import { badRequest } from "./errors.ts";
 import type { Exchange } from "./exchange.ts";
-import { type GenerationJob, type GenerationSink, usageOf } from "./generation.ts";
+import { type GenerationJob, type GenerationSink, usageOf } from "./generation-types.ts";
 
 /** Length of an embedding; real ones have thousands of dimensions, the API's shape does not depend on it. */
 const DIMENSIONS = 64;

@@ -1,6 +1,8 @@
 // Answers of /v1/responses, whole and streamed, as vLLM 0.32.0 gives them.
 import { type AnswerContext, failStream, failWhole } from "./answer-context.ts";
-import { type GenerationJob, type GenerationSink, type Sequence, usageOf } from "./generation.ts";
+import { spliceParams } from "./disaggregation/nixl-params.ts";
+import type { ApiError } from "./errors.ts";
+import { type GenerationJob, type GenerationSink, type Sequence, usageOf } from "./generation-types.ts";
 
 /** The response answer, streamed or whole as the call asks. */
 export function responsesSink(context: AnswerContext): GenerationSink {
@@ -91,11 +93,12 @@ class ResponseWhole implements GenerationSink {
   }
 
   done(job: GenerationJob): void {
-    this.context.exchange.json(200, response(this.context, job, this.text));
+    const answer = response(this.context, job, this.text);
+    this.context.exchange.send(200, spliceParams(answer, job.transferParams), "application/json");
   }
 
-  failed(): void {
-    failWhole(this.context);
+  failed(error: ApiError): void {
+    failWhole(this.context, error);
   }
 }
 
@@ -134,8 +137,8 @@ class ResponseStream implements GenerationSink {
     this.context.exchange.end();
   }
 
-  failed(): void {
-    failStream(this.context);
+  failed(error: ApiError): void {
+    failStream(this.context, error);
   }
 
   private send(type: string, fields: object): void {

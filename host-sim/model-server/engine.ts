@@ -117,6 +117,17 @@ export class Engine {
     return Math.min(this.scheduler.deferredByLora, this.scheduler.waiting.length);
   }
 
+  /** Waiting requests by the stage of their pull, as vLLM counts them (KV_FETCH_STAGES). */
+  pullStages(): { waiting_to_start: number; in_progress: number; completed_waiting: number } {
+    let toStart = 0;
+    let completed = 0;
+    for (const request of this.scheduler.waiting) {
+      if (request.blocks.length > 0) completed++;
+      else if (this.scheduler.needsPull(request)) toStart++;
+    }
+    return { waiting_to_start: toStart, in_progress: this.pullingCount, completed_waiting: completed };
+  }
+
   /** Blocks kept for other engines, oldest hold first. */
   get holds(): Iterable<Hold> {
     return this.held.all;

@@ -83,3 +83,13 @@ export function engineDead(): ApiError {
     "EngineCore encountered an issue. See stack trace for the root cause.",
   );
 }
+
+/**
+ * The prompt's KV could not be had from another replica. Unlike a dead engine this ends one request, whose stream
+ * opens before the error, as was seen.
+ */
+export class KvLoadError extends ApiError {
+  constructor(message = "Internal server error") {
+    super(500, "InternalServerError", message);
+  }
+}

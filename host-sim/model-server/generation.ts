@@ -1,13 +1,18 @@
 // Runs generation calls on the engines of one replica and reports their tokens as text.
-import { answerSeed, answerTokens, naturalLength } from "./answer.ts";
 import { hashBlocks } from "./block-hash.ts";
 import type { GenerationCall } from "./calls.ts";
 import { type Clock, EngineDriver } from "./driver.ts";
 import { Engine } from "./engine.ts";
 import type { EngineConfig, EngineListener, EngineRequest, FinishReason } from "./engine-types.ts";
-import { badParameter, engineBusy, engineDead } from "./errors.ts";
+import type { KvLeg } from "./disaggregation/leg.ts";
+import { engineBusy, engineDead, KvLoadError } from "./errors.ts";
+import type { GenerationJob, GenerationSink, Sequence, SequenceEngine } from "./generation-types.ts";
+import type { Hold } from "./held-blocks.ts";
 import { EngineMetrics } from "./metrics.ts";
-import { tokenText } from "./tokenizer.ts";
+import { planAnswer } from "./plan-sequence.ts";
+
+/** What a token adds to the text when it was computed from blocks that hold something else. */
+const GARBLED_TEXT = "\uFFFD";
 
 /** Limits and layout of a replica's engines. */
 export interface GenerationOptions {
@@ -20,78 +25,9 @@ export interface GenerationOptions {
   readonly requestsMax: number;
 }
 
-/** One answer that is being written. */
-export interface Sequence {
-  readonly id: string;
-  /** Position in the response's choices. */
-  readonly index: number;
-  /** Which prompt of the call it answers. */
-  readonly promptIndex: number;
-  readonly promptTokens: number;
-  /** Token ids of the answer, as far as it will go. */
-  readonly answer: readonly number[];
-  /**
-   * What each token adds to the text that the client sees; a stop text and what follows it are never seen.
-   */
-  readonly texts: readonly string[];
-  /** "stop" = natural end or stop text, "length" = the client's or the model's limit. */
-  readonly finishReason: "stop" | "length";
-  /** The stop text that ended the answer, else null. */
-  readonly stopText: string | null;
-  readonly engine: SequenceEngine;
-  request: EngineRequest | undefined;
-}
-
-/** Token numbers of a call. */
-export interface Usage {
-  readonly promptTokens: number;
-  readonly completionTokens: number;
-  readonly cachedTokens: number;
-}
-
-/** Receives a call's progress. Exactly one of `done` and `failed` comes, last, unless the call is aborted. */
-export interface GenerationSink {
-  token(sequence: Sequence, text: string, last: boolean): void;
-  done(job: GenerationJob): void;
-  failed(): void;
-}
-
-/** A call in progress. */
-export interface GenerationJob {
-  readonly call: GenerationCall;
-  readonly sequences: readonly Sequence[];
-  readonly sink: GenerationSink;
-  /** Sequences that have not ended. */
-  open: number;
-}
-
-/** An engine with what belongs to it: its metrics and its timer. */
-export interface SequenceEngine {
-  readonly engine: Engine;
-  readonly metrics: EngineMetrics;
-  readonly driver: EngineDriver;
-}
-
 interface Active {
   readonly job: GenerationJob;
   readonly sequence: Sequence;
-}
-
-/** Prompt, answer and cached tokens of a call so far; a prompt answered several times counts once. */
-export function usageOf(job: GenerationJob): Usage {
-  const prompts = new Map<number, number>();
-  let completionTokens = 0;
-  for (const sequence of job.sequences) {
-    prompts.set(sequence.promptIndex, sequence.promptTokens);
-    completionTokens += sequence.request?.generatedTokens ?? 0;
-  }
-  let promptTokens = 0;
-  for (const tokens of prompts.values()) promptTokens += tokens;
-  return {
-    promptTokens,
-    completionTokens,
-    cachedTokens: Math.max(0, job.sequences[0]?.request?.cachedTokens ?? 0),
-  };
 }
 
 /** The engines of one replica. */
@@ -102,6 +38,8 @@ export class GenerationService {
   private readonly options: GenerationOptions;
   private readonly clock: Clock;
   private readonly active = new Map<string, Active>();
+  /** Sequences of disaggregated calls until their blocks are nobody's business any more, by id. */
+  private readonly legs = new Map<string, Active>();
   private nextId = 0;
   private dead = false;
 
@@ -121,11 +59,24 @@ export class GenerationService {
     return this.active.size;
   }
 
+  /** Configuration of the engines. */
+  get engineConfig(): EngineConfig {
+    return this.options.engine;
+  }
+
+  /** Blocks that are held for other replicas. */
+  get heldBlocks(): number {
+    let count = 0;
+    for (const { engine } of this.engines) for (const { blocks } of engine.holds) count += blocks.length;
+    return count;
+  }
+
   /**
    * Starts a call.
    * @param lora adapter, undefined for the base model. @param rank data-parallel engine, undefined = least
    * loaded.
    * @param openSink makes the receiver once the call is accepted; it may begin its answer then.
+   * @param leg what the call is part of, undefined = it is whole.
    * @throws ApiError 400 if prompt or limit exceed the model's context, 503 if too many calls are in flight,
    * 500 if the engine is dead.
    */
@@ -134,6 +85,7 @@ export class GenerationService {
     lora: string | undefined,
     rank: number | undefined,
     openSink: () => GenerationSink,
+    leg?: KvLeg,
   ): GenerationJob {
     if (this.dead) throw engineDead();
     if (this.active.size >= this.options.requestsMax) {
@@ -144,14 +96,21 @@ export class GenerationService {
     call.prompts.forEach((prompt, promptIndex) => {
       for (let choice = 0; choice < call.choices; choice++) {
         const index = promptIndex * call.choices + choice;
-        sequences.push(
-          this.planSequence(call, prompt, { index, promptIndex, choice }, this.chooseEngine(rank)),
-        );
+        sequences.push({
+          id: `${this.nextId++}`,
+          index,
+          promptIndex,
+          promptTokens: prompt.length,
+          ...planAnswer(call, prompt, choice, this.options.modelTokensMax),
+          engine: this.chooseEngine(rank),
+          request: undefined,
+          garbled: false,
+        });
       }
     });
-    const job: GenerationJob = { call, sequences, sink: openSink(), open: sequences.length };
+    const job = { call, sequences, sink: openSink(), open: sequences.length, leg, transferParams: null };
     for (const sequence of sequences) this.active.set(sequence.id, { job, sequence });
-    for (const sequence of sequences) this.submit(sequence, call, lora);
+    for (const sequence of sequences) this.submit(sequence, job, lora);
     return job;
   }
 
@@ -170,12 +129,53 @@ export class GenerationService {
     const jobs = new Set([...this.active.values()].map(({ job }) => job));
     this.active.clear();
     for (const { driver } of this.engines) driver.stop();
-    for (const job of jobs) job.sink.failed();
+    for (const job of jobs) job.sink.failed(engineDead());
+  }
+
+  /** The remote KV of a sequence is on its way; nothing happens if the engine died meanwhile. */
+  beginPull({ engine, request }: Sequence): void {
+    if (this.dead || request === undefined) return;
+    engine.engine.beginPull(request, this.clock());
+    engine.driver.arm();
+  }
+
+  /** The remote KV of a sequence cannot be had: its call fails. */
+  failPull({ engine, request }: Sequence, error = new KvLoadError()): void {
+    if (this.dead || request === undefined) return;
+    const job = this.active.get(request.id)?.job;
+    engine.engine.failPull(request, this.clock());
+    engine.driver.arm();
+    this.legs.delete(request.id);
+    if (job === undefined) return;
+    engine.metrics.failed();
+    this.abort(job);
+    job.sink.failed(error);
+  }
+
+  /** What is held of a sequence that has ended. */
+  holdOf({ id, engine }: Sequence): Hold | undefined {
+    return engine.engine.holdOf(id);
+  }
+
+  /** The blocks of a sequence are not needed any more. False: they are not held. */
+  release({ id, engine }: Sequence): boolean {
+    this.legs.delete(id);
+    const released = engine.engine.release(id, this.clock());
+    engine.driver.arm();
+    return released;
+  }
+
+  /** A decoder still waits for the blocks of a sequence. False: they are not held. */
+  extendHold({ id, engine }: Sequence): boolean {
+    const extended = engine.engine.extendHold(id, this.clock());
+    engine.driver.arm();
+    return extended;
   }
 
   /** Stops all timers. */
   stop(): void {
     this.active.clear();
+    this.legs.clear();
     for (const { driver } of this.engines) driver.stop();
   }
 
@@ -197,12 +197,39 @@ export class GenerationService {
         this.emit(request);
       },
       finished: (request, reason, nowMs) => this.finish(request, reason, nowMs, metrics),
+      // May come out of `submit`, before the sequence knows its request.
+      allocated: ({ id }) =>
+        queueMicrotask(() => this.tellLeg(id, (leg, sequence) => leg.allocated(sequence))),
+      pulled: (request) => {
+        this.tellLeg(request.id, (leg, sequence) => leg.pulled(sequence));
+        if (request.state === "finished") this.legs.delete(request.id);
+      },
+      expired: (holdId) => {
+        this.tellLeg(holdId, (leg, sequence) => leg.expired(sequence));
+        this.legs.delete(holdId);
+      },
       step: (report) => metrics.step(report),
     };
   }
 
-  private submit(sequence: Sequence, call: GenerationCall, lora: string | undefined): void {
+  private tellLeg(id: string, tell: (leg: KvLeg, sequence: Sequence) => void): void {
+    const entry = this.legs.get(id);
+    if (entry?.job.leg !== undefined) tell(entry.job.leg, entry.sequence);
+  }
+
+  private endLeg(request: EngineRequest, reason: FinishReason): void {
+    const entry = this.legs.get(request.id);
+    if (entry === undefined) return;
+    entry.job.leg?.ended(entry.sequence, reason, entry.job);
+    // Blocks that are held, or still being filled after an abort, have an end of their own.
+    if (request.blocks.length === 0 && this.holdOf(entry.sequence) === undefined)
+      this.legs.delete(request.id);
+  }
+
+  private submit(sequence: Sequence, job: GenerationJob, lora: string | undefined): void {
+    const { call, leg } = job;
     const { engine, driver } = sequence.engine;
+    if (leg !== undefined) this.legs.set(sequence.id, { job, sequence });
     const tokens = [...call.prompts[sequence.promptIndex]!, ...sequence.answer];
     const root = { lora, cacheSalt: call.cacheSalt };
     const submission = {
@@ -211,54 +238,11 @@ export class GenerationService {
       outputTokens: sequence.answer.length,
       blockHashes: hashBlocks(tokens, this.options.engine.blockSize, root),
       lora,
+      holdBlocks: leg?.holdBlocks ?? false,
+      remotePrefill: leg?.remotePrefill ?? false,
     };
     sequence.request = engine.submit(submission, this.clock());
     driver.arm();
-  }
-
-  private planSequence(
-    call: GenerationCall,
-    prompt: readonly number[],
-    place: { index: number; promptIndex: number; choice: number },
-    engine: SequenceEngine,
-  ): Sequence {
-    const room = this.options.modelTokensMax - prompt.length;
-    this.checkLength(call, prompt.length);
-    const seed = answerSeed(prompt, place.choice);
-    const limit = call.promptOnly ? 0 : Math.min(call.maxTokens ?? room, room);
-    const natural = call.ignoreEos ? Number.POSITIVE_INFINITY : naturalLength(seed);
-    const plan = cutAtStop(answerTokens(seed, Math.min(limit, natural)), call.stop);
-    return {
-      id: `${this.nextId++}`,
-      index: place.index,
-      promptIndex: place.promptIndex,
-      promptTokens: prompt.length,
-      ...plan,
-      finishReason: plan.stopText !== null || natural <= limit ? "stop" : "length",
-      engine,
-      request: undefined,
-    };
-  }
-
-  private checkLength(call: GenerationCall, promptTokens: number): void {
-    const contextMax = this.options.modelTokensMax;
-    if (call.maxTokens !== undefined && call.maxTokens > contextMax) {
-      throw badParameter(
-        `${call.maxTokensName}=${call.maxTokens} cannot be greater than max_model_len=${contextMax}. ` +
-          "Please request fewer output tokens.",
-        call.maxTokensName,
-        String(call.maxTokens),
-      );
-    }
-    if (promptTokens + (call.maxTokens ?? 1) > contextMax) {
-      throw badParameter(
-        `This model's maximum context length is ${contextMax} tokens. However, your prompt contains at ` +
-          `least ${promptTokens} tokens and you asked for ${call.maxTokens ?? 1} output tokens. Please reduce ` +
-          "the length of the input prompt or the number of requested output tokens.",
-        "input_tokens",
-        String(promptTokens),
-      );
-    }
   }
 
   // vLLM's balance between data-parallel engines: waiting requests weigh four times as much as running ones.
@@ -280,47 +264,22 @@ export class GenerationService {
     if (active === undefined) return;
     const { job, sequence } = active;
     const index = request.generatedTokens - 1;
-    job.sink.token(sequence, sequence.texts[index]!, index === sequence.answer.length - 1);
+    const text = sequence.garbled ? GARBLED_TEXT : sequence.texts[index]!;
+    job.sink.token(sequence, text, index === sequence.answer.length - 1);
   }
 
   private finish(request: EngineRequest, reason: FinishReason, nowMs: number, metrics: EngineMetrics): void {
     const active = this.active.get(request.id);
-    if (active === undefined || reason === "aborted") return;
+    this.endLeg(request, reason);
+    if (active === undefined || reason !== "done") return;
     this.active.delete(request.id);
     const { job, sequence } = active;
     metrics.finished(request, nowMs, {
       finishReason: sequence.finishReason,
       choices: job.call.choices,
+      cachedTokens: job.leg?.cachedTokens(request) ?? request.cachedTokens,
       maxTokens: job.call.maxTokens ?? this.options.modelTokensMax - sequence.promptTokens,
     });
     if (--job.open === 0) job.sink.done(job);
   }
-}
-
-// Ends the answer with the token that completes the first stop text in it, and hides the stop text.
-function cutAtStop(
-  answer: readonly number[],
-  stops: readonly string[],
-): Pick<Sequence, "answer" | "texts" | "stopText"> {
-  const texts = answer.map(tokenText);
-  if (stops.length === 0) return { answer, texts, stopText: null };
-  let text = "";
-  for (let i = 0; i < texts.length; i++) {
-    text += texts[i]!;
-    const stopText = stops.find((stop) => text.includes(stop));
-    if (stopText === undefined) continue;
-    const kept = answer.slice(0, i + 1);
-    return { answer: kept, texts: clipTexts(texts.slice(0, i + 1), text.indexOf(stopText)), stopText };
-  }
-  return { answer, texts, stopText: null };
-}
-
-// Shows only the first `length` characters of consecutive texts.
-function clipTexts(texts: readonly string[], length: number): string[] {
-  let shown = 0;
-  return texts.map((text) => {
-    const visible = text.slice(0, Math.max(0, length - shown));
-    shown += text.length;
-    return visible;
-  });
 }

@@ -1,6 +1,12 @@
 // One process that hosts simulated model servers: `node build/model-server.mjs --replicas 8`.
-import { Command, InvalidArgumentError } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 import { addressOf, serveAdmin } from "./admin.ts";
+import {
+  type ConnectorKind,
+  type DisaggregationConfig,
+  type DisaggregationRole,
+  noDisaggregation,
+} from "./disaggregation/config.ts";
 import { defaultEngineConfig } from "./engine.ts";
 import { replicaConfig } from "./replica-types.ts";
 import { SimulatedReplica } from "./server.ts";
@@ -22,6 +28,10 @@ interface Flags {
   numGpuBlocks: number;
   maxNumQueuedReqs?: number;
   dataParallelSize: number;
+  kvConnector: ConnectorKind;
+  role: DisaggregationRole;
+  strictPd?: boolean;
+  sidePort: number;
 }
 
 function wholeNumber(text: string): number {
@@ -48,6 +58,23 @@ function readFlags(argv: readonly string[]): Flags {
     .option("--num-gpu-blocks <n>", "KV blocks of 16 tokens", wholeNumber, engine.blockCount)
     .option("--max-num-queued-reqs <n>", "requests in flight before 503", wholeNumber)
     .option("--data-parallel-size <n>", "engines a server", wholeNumber, 1)
+    .addOption(
+      new Option("--kv-connector <kind>", "protocol by which prefillers give KV blocks to decoders")
+        .choices(["none", "nixl", "sglang"])
+        .default("none"),
+    )
+    .addOption(
+      new Option("--role <role>", "what the servers are for")
+        .choices(["prefill", "decode", "both"])
+        .default("both"),
+    )
+    .option("--strict-pd", "refuse legs that a real server would answer from the wrong blocks")
+    .option(
+      "--side-port <n>",
+      "port of the first server's side channel (vLLM's is 5600, SGLang's bootstrap server 8998); 0 = free ports",
+      wholeNumber,
+      0,
+    )
     .parse(argv)
     .opts<Flags>();
 }
@@ -69,8 +96,19 @@ function createReplica(flags: Flags, index: number): SimulatedReplica {
       dataParallelSize: flags.dataParallelSize,
       modelTokensMax: flags.maxModelLen,
       requestsMax: flags.maxNumQueuedReqs ?? Number.POSITIVE_INFINITY,
+      disaggregation: disaggregationOf(flags, index),
     }),
   );
+}
+
+function disaggregationOf(flags: Flags, index: number): DisaggregationConfig {
+  return {
+    ...noDisaggregation(),
+    connector: flags.kvConnector,
+    role: flags.role,
+    strict: flags.strictPd ?? false,
+    sidePort: flags.sidePort === 0 ? 0 : flags.sidePort + index,
+  };
 }
 
 // An orphan is re-parented, so a changed parent id means that the parent died.
@@ -85,6 +123,9 @@ async function main(): Promise<void> {
   const flags = readFlags(process.argv);
   if (flags.replicas < 1 || flags.replicas > REPLICAS_MAX) {
     throw new RangeError(`--replicas is ${flags.replicas}, expected 1 to ${REPLICAS_MAX}`);
+  }
+  if (flags.kvConnector === "sglang" && flags.role === "both") {
+    throw new RangeError("--role is both, expected prefill or decode with --kv-connector sglang");
   }
   const replicas = Array.from({ length: flags.replicas }, (_, index) => createReplica(flags, index));
   for (const replica of replicas) await replica.start();

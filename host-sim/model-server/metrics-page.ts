@@ -1,7 +1,8 @@
 // The /metrics page of a replica: vLLM 0.32.0's metric names and label sets.
+import type { KvConnector } from "./disaggregation/leg.ts";
 import type { Engine } from "./engine.ts";
 import { Exposition, type Labels } from "./exposition.ts";
-import type { SequenceEngine } from "./generation.ts";
+import type { SequenceEngine } from "./generation-types.ts";
 import type { HttpMetrics } from "./http-metrics.ts";
 import { type EngineMetrics, FINISH_REASONS, type Histogram } from "./metrics.ts";
 
@@ -19,6 +20,8 @@ export interface PageSource {
   readonly loraEnabled: boolean;
   /** Unix seconds at which the counters started. */
   readonly startSeconds: number;
+  /** Writes what the replica's connector measures; undefined: it has none. */
+  readonly connector: Pick<KvConnector, "writeMetrics"> | undefined;
 }
 
 /** Writes the page and remembers LoRA label sets, which stay on it with the time they were last true. */
@@ -36,6 +39,7 @@ export class MetricsPage {
       "Configuration of the KV cache.",
       perEngine(source, () => 1, cacheLabels),
     );
+    source.connector?.writeMetrics(page, source.modelName);
     if (source.loraEnabled) this.writeLoras(page, source, nowSeconds);
     source.http.write(page);
     return page.text();
@@ -114,10 +118,10 @@ function writeGauges(page: Exposition, source: PageSource): void {
   );
   page.gauge(
     "vllm:num_requests_waiting_by_reason",
-    "Waiting requests by reason: capacity, or deferred for want of a LoRA slot.",
+    "Waiting requests by reason: capacity, or deferred for want of a LoRA slot or of remote KV.",
     perEngineAnd(source, "reason", {
-      capacity: (e) => e.waitingCount - e.waitingForLoraCount,
-      deferred: (e) => e.waitingForLoraCount,
+      capacity: (e) => e.waitingCount - e.waitingForLoraCount - e.pullingCount,
+      deferred: (e) => e.waitingForLoraCount + e.pullingCount,
     }),
   );
   page.gauge(
@@ -137,6 +141,9 @@ function writeCounters(page: Exposition, source: PageSource): void {
     page.counter(`vllm:${name}`, help, perEngine(source, value));
   };
   const hits = (e: Engine): number => e.counters.prefixCacheHitTokens;
+  const pulled = (e: Engine): number => e.counters.pulledPromptTokens;
+  const external = (e: Engine): number => e.counters.externalHitTokens;
+  const hasConnector = source.connector !== undefined;
   count("estimated_flops_per_gpu", "Floating point operations; not estimated.", zero);
   count("estimated_read_bytes_per_gpu", "Bytes read; not estimated.", zero);
   count("estimated_write_bytes_per_gpu", "Bytes written; not estimated.", zero);
@@ -146,8 +153,10 @@ function writeCounters(page: Exposition, source: PageSource): void {
     (e) => e.counters.prefixCacheQueryTokens,
   );
   count("prefix_cache_hits", "Tokens found in the prefix cache.", hits);
-  count("external_prefix_cache_queries", "Tokens looked up in other instances.", zero);
-  count("external_prefix_cache_hits", "Tokens found in other instances.", zero);
+  count("external_prefix_cache_queries", "Tokens looked up in other instances.", (e) => {
+    return hasConnector ? e.counters.externalQueryTokens : 0;
+  });
+  count("external_prefix_cache_hits", "Tokens found in other instances.", external);
   count("mm_cache_queries", "Multi-modal items looked up.", zero);
   count("mm_cache_hits", "Multi-modal items found.", zero);
   count("num_preemptions", "Requests put back because the KV cache was full.", (e) => e.counters.preemptions);
@@ -156,19 +165,19 @@ function writeCounters(page: Exposition, source: PageSource): void {
     "vllm:prompt_tokens_by_source",
     "Prompt tokens by where their KV came from.",
     perEngineAnd(source, "source", {
-      local_compute: (e) => Math.max(0, e.counters.promptTokens - hits(e)),
+      local_compute: (e) => Math.max(0, e.counters.promptTokens - hits(e) - pulled(e)),
       local_cache_hit: hits,
-      external_kv_transfer: zero,
+      external_kv_transfer: pulled,
     }),
   );
-  count("prompt_tokens_cached", "Prompt tokens found in a cache.", hits);
+  count("prompt_tokens_cached", "Prompt tokens found in a cache.", (e) => hits(e) + pulled(e));
   page.counter(
     "vllm:prompt_tokens_cached_by_source",
     "Cached prompt tokens by tier.",
     perEngineAnd(source, "source", {
       device: hits,
       host: zero,
-      p2p: zero,
+      p2p: external,
       disk: zero,
       external_unspecified: zero,
     }),

@@ -50,6 +50,8 @@ export interface RequestFacts {
   readonly finishReason: "stop" | "length";
   readonly choices: number;
   readonly maxTokens: number;
+  /** As in the answer's usage. */
+  readonly cachedTokens: number;
 }
 
 /** Histograms and finish counters of one engine. */
@@ -107,10 +109,15 @@ export class EngineMetrics {
     this.promptTokens.observe(request.promptTokens);
     this.generatedTokens.observe(request.generatedTokens);
     this.generatedTokensMax.observe(request.generatedTokens);
-    this.computedPromptTokens.observe(request.promptTokens - request.cachedTokens);
+    this.computedPromptTokens.observe(request.promptTokens - facts.cachedTokens);
     this.preemptionsPerRequest.observe(request.preemptions);
     this.choicesPerRequest.observe(facts.choices);
     this.maxTokensParameter.observe(facts.maxTokens);
+  }
+
+  /** The KV of a request's prompt could not be had. */
+  failed(): void {
+    this.finishes.set("error", this.finishes.get("error")! + 1);
   }
 }
 

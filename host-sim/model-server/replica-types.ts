@@ -1,4 +1,5 @@
 // How a simulated replica is configured, and the faults that can be put into it.
+import { type DisaggregationConfig, noDisaggregation } from "./disaggregation/config.ts";
 import { defaultEngineConfig } from "./engine.ts";
 import type { GenerationOptions } from "./generation.ts";
 
@@ -28,6 +29,8 @@ export interface ReplicaConfig extends GenerationOptions {
    * APIs, by its model; a simulated one can have both.
    */
   readonly poolingApis: boolean;
+  /** How it shares the work of a call with other replicas. */
+  readonly disaggregation: DisaggregationConfig;
 }
 
 /** A replica's configuration: vLLM's defaults and Llama-3.3-70B, unless overridden. */
@@ -46,6 +49,7 @@ export function replicaConfig(overrides: Partial<ReplicaConfig> = {}): ReplicaCo
     keepAliveCommentMs: 0,
     keepAliveTimeoutMs: 5000,
     poolingApis: true,
+    disaggregation: noDisaggregation(),
     ...overrides,
   };
 }

@@ -12,33 +12,35 @@ import {
   readMessagesCall,
   readResponsesCall,
 } from "./calls.ts";
-import type { GenerationSink } from "./generation.ts";
+import type { GenerationSink } from "./generation-types.ts";
 
 /** A generating API: how to read its body, how to answer. */
 export interface GenerationApi {
   readonly idPrefix: string;
+  /** Stands between the answer's id and a sequence's number in the engine's ids; absent: no number. */
+  readonly indexSeparator?: string;
   readonly shape: "openai" | "anthropic";
   read(body: JsonObject): GenerationCall;
   sink(context: AnswerContext): GenerationSink;
 }
 
 /** Paths that generate. */
-export const GENERATION_APIS: ReadonlyMap<string, GenerationApi> = new Map([
-  [
-    "/v1/chat/completions",
-    { idPrefix: "chatcmpl-", shape: "openai", read: readChatCall, sink: chatSink } as const,
-  ],
+export const GENERATION_APIS: ReadonlyMap<string, GenerationApi> = new Map<string, GenerationApi>([
+  ["/v1/chat/completions", { idPrefix: "chatcmpl-", shape: "openai", read: readChatCall, sink: chatSink }],
   [
     "/v1/completions",
-    { idPrefix: "cmpl-", shape: "openai", read: readCompletionCall, sink: completionSink } as const,
+    {
+      idPrefix: "cmpl-",
+      indexSeparator: "-",
+      shape: "openai",
+      read: readCompletionCall,
+      sink: completionSink,
+    },
   ],
-  [
-    "/v1/messages",
-    { idPrefix: "chatcmpl-", shape: "anthropic", read: readMessagesCall, sink: messagesSink } as const,
-  ],
+  ["/v1/messages", { idPrefix: "chatcmpl-", shape: "anthropic", read: readMessagesCall, sink: messagesSink }],
   [
     "/v1/responses",
-    { idPrefix: "resp_", shape: "openai", read: readResponsesCall, sink: responsesSink } as const,
+    { idPrefix: "resp_", indexSeparator: "_", shape: "openai", read: readResponsesCall, sink: responsesSink },
   ],
 ]);
 

@@ -61,6 +61,11 @@ export class Scheduler {
     this.waitBeforeOthers(request);
   }
 
+  /** Whether it still has to be pulled: once, as after a preemption it is recomputed, like in vLLM. */
+  needsPull(request: EngineRequest): boolean {
+    return request.remotePrefill === true && request.pulledTokens === 0 && request.preemptions === 0;
+  }
+
   /** Gives all blocks back. */
   releaseBlocks(request: EngineRequest): void {
     this.cache.releaseAll(request.blocks);
@@ -133,11 +138,6 @@ export class Scheduler {
     const tokens = Math.min(known - request.computedTokens, budget);
     this.grow(request, tokens);
     return tokens;
-  }
-
-  // A request is pulled once: after a preemption it is recomputed, as in vLLM.
-  private needsPull(request: EngineRequest): boolean {
-    return request.remotePrefill === true && request.pulledTokens === 0 && request.preemptions === 0;
   }
 
   // Allocates the whole prompt and hands the request over to `pulls`. False: no room. Blocks that running

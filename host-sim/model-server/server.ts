@@ -2,15 +2,19 @@
 import { randomBytes } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
+import { modelList } from "./answer-models.ts";
 import { poolingCall, type PoolingApi, poolingSink } from "./answer-pooling.ts";
 import { detokenize, tokenize } from "./answer-tokenize.ts";
 import { hashText } from "./block-hash.ts";
 import { type JsonObject, parseBody } from "./body.ts";
 import { readCountTokens } from "./calls.ts";
+import { createConnector, engineConfigOf } from "./disaggregation/create.ts";
+import type { DisaggregationStatus, KvConnector, KvLeg } from "./disaggregation/leg.ts";
 import { type Clock, monotonicMs } from "./driver.ts";
 import { ApiError, modelNotFound } from "./errors.ts";
 import { BodyTooLargeError, Exchange, readBody } from "./exchange.ts";
-import { type GenerationJob, type GenerationSink, GenerationService } from "./generation.ts";
+import { GenerationService } from "./generation.ts";
+import type { GenerationJob, GenerationSink } from "./generation-types.ts";
 import { HttpMetrics } from "./http-metrics.ts";
 import { MetricsPage } from "./metrics-page.ts";
 import { type Faults, noFaults, type ReplicaConfig, VLLM_VERSION } from "./replica-types.ts";
@@ -30,7 +34,9 @@ export class SimulatedReplica {
   private readonly sockets = new Set<Socket>();
   private server: Server | undefined;
   private portInUse = 0;
+  private sideOpen = false;
   private service: GenerationService;
+  private connector: KvConnector | undefined;
   private http = new HttpMetrics();
   private page = new MetricsPage();
   private startSeconds = Date.now() / 1000;
@@ -38,7 +44,8 @@ export class SimulatedReplica {
   constructor(config: ReplicaConfig, clock: Clock = monotonicMs) {
     this.config = config;
     this.clock = clock;
-    this.service = new GenerationService(config, clock);
+    this.service = this.createService();
+    this.connector = createConnector(this.config, this.sidePort, this.service);
     this.fingerprint = `vllm-${VLLM_VERSION}-${hashText(config.name, 0).toString(16).padStart(8, "0")}`;
   }
 
@@ -56,6 +63,11 @@ export class SimulatedReplica {
     return this.service;
   }
 
+  /** What its connector did; null = it has none. */
+  get disaggregation(): DisaggregationStatus | null {
+    return this.connector?.status() ?? null;
+  }
+
   /** Starts listening; after the first time on the port it had. @throws the listen error */
   async start(): Promise<void> {
     const server = createServer({ keepAliveTimeout: this.config.keepAliveTimeoutMs }, (request, response) => {
@@ -71,6 +83,8 @@ export class SimulatedReplica {
     });
     this.portInUse = (server.address() as AddressInfo).port;
     this.server = server;
+    if (!this.sideOpen) await this.connector?.start(this.config.host);
+    this.sideOpen = true;
   }
 
   /** Closes the port and every connection, as a process that is killed: connections are reset. */
@@ -94,7 +108,8 @@ export class SimulatedReplica {
   /** Kills the replica and starts it anew on the same port: counters at 0, cache empty, faults gone. */
   async restart(): Promise<void> {
     await this.kill();
-    this.service = new GenerationService(this.config, this.clock);
+    this.service = this.createService();
+    this.connector = createConnector(this.config, this.sidePort, this.service);
     this.http = new HttpMetrics();
     this.page = new MetricsPage();
     this.startSeconds = Date.now() / 1000;
@@ -113,7 +128,19 @@ export class SimulatedReplica {
     this.service.slowDown(this.faults.slowdown);
   }
 
+  private createService(): GenerationService {
+    return new GenerationService({ ...this.config, engine: engineConfigOf(this.config) }, this.clock);
+  }
+
+  // After a restart the side channel is where it was, as the server is.
+  private get sidePort(): number {
+    const used = Number(this.disaggregation?.sideChannel.split(":").at(-1) ?? 0);
+    return used || this.config.disaggregation.sidePort;
+  }
+
   private async closePort(reset: boolean): Promise<void> {
+    if (this.sideOpen) await this.connector?.stop();
+    this.sideOpen = false;
     const server = this.server;
     this.server = undefined;
     const closed = server === undefined ? undefined : new Promise((resolve) => server.close(resolve));
@@ -160,9 +187,9 @@ export class SimulatedReplica {
     }
     if (generation === undefined && pooling === undefined) return this.serveOther(path, exchange);
     if (await this.misbehave(exchange)) return;
-    const body = await this.readJson(exchange);
-    if (generation !== undefined) this.generate(generation, body, exchange);
-    else if (pooling !== undefined) this.pool(pooling, body, exchange);
+    const text = await this.readText(exchange);
+    if (generation !== undefined) await this.generate(generation, text, exchange);
+    else if (pooling !== undefined) this.pool(pooling, parseBody(text), exchange);
   }
 
   private async misbehave(exchange: Exchange): Promise<boolean> {
@@ -180,28 +207,47 @@ export class SimulatedReplica {
   }
 
   private async readJson(exchange: Exchange): Promise<JsonObject> {
+    return parseBody(await this.readText(exchange));
+  }
+
+  private async readText(exchange: Exchange): Promise<string> {
     const text = await readBody(exchange.request);
     const type = exchange.header("content-type")?.split(";", 1)[0]?.trim().toLowerCase();
     if (type !== "application/json" && type !== undefined) {
       const message = "1 validation error:\n  Unsupported Media Type: Only 'application/json' is allowed";
       throw new ApiError(400, "Bad Request", message);
     }
-    return parseBody(text);
+    return text;
   }
 
-  private generate(api: GenerationApi, body: JsonObject, exchange: Exchange): void {
-    const call = api.read(body);
-    const lora = this.resolveModel(call.model);
+  private async generate(api: GenerationApi, text: string, exchange: Exchange): Promise<void> {
+    const body = parseBody(text);
+    const asked = api.read(body);
+    const lora = this.resolveModel(asked.model);
+    const id = this.answerId(api.idPrefix, exchange);
+    const gone = new AbortController();
+    exchange.onAbort(() => gone.abort());
+    const { indexSeparator } = api;
+    const leg = await this.connector?.legOf({
+      body,
+      text,
+      call: asked,
+      lora,
+      id,
+      indexSeparator,
+      signal: gone.signal,
+    });
+    const call = leg?.call ?? asked;
     const context = {
       exchange,
       call,
-      id: this.answerId(api.idPrefix, exchange),
+      id,
       createdSeconds: Math.floor(Date.now() / 1000),
       modelName: call.model ?? this.config.modelName,
       fingerprint: this.fingerprint,
       keepAliveCommentMs: this.config.keepAliveCommentMs,
     };
-    this.run(exchange, call, lora, () => api.sink(context));
+    this.run(exchange, call, lora, () => api.sink(context), leg);
   }
 
   private pool(api: PoolingApi, body: JsonObject, exchange: Exchange): void {
@@ -221,11 +267,35 @@ export class SimulatedReplica {
     call: GenerationJob["call"],
     lora: string | undefined,
     openSink: () => GenerationSink,
+    leg?: KvLeg,
   ): void {
+    if (exchange.closed) {
+      leg?.refused();
+      return;
+    }
     const rankText = exchange.header("x-data-parallel-rank");
     const rank = rankText === undefined ? undefined : Number(rankText);
-    const job = this.service.start(call, lora, rank, () => this.withFaults(openSink(), exchange));
+    const open = (): GenerationSink => {
+      const sink = this.withFaults(openSink(), exchange);
+      return leg === undefined ? sink : leg.wrap(sink);
+    };
+    const job = this.startJob(call, lora, rank, open, leg);
     exchange.onAbort(() => this.service.abort(job));
+  }
+
+  private startJob(
+    call: GenerationJob["call"],
+    lora: string | undefined,
+    rank: number | undefined,
+    openSink: () => GenerationSink,
+    leg: KvLeg | undefined,
+  ): GenerationJob {
+    try {
+      return this.service.start(call, lora, rank, openSink, leg);
+    } catch (error) {
+      leg?.refused();
+      throw error;
+    }
   }
 
   private withFaults(sink: GenerationSink, exchange: Exchange): GenerationSink {
@@ -237,7 +307,7 @@ export class SimulatedReplica {
         else exchange.reset();
       },
       done: (job) => sink.done(job),
-      failed: () => sink.failed(),
+      failed: (error) => sink.failed(error),
     };
   }
 
@@ -262,7 +332,7 @@ export class SimulatedReplica {
       case "/version":
         return exchange.json(200, { version: VLLM_VERSION });
       case "/v1/models":
-        return exchange.json(200, this.models());
+        return exchange.json(200, modelList(this.config));
       case "/metrics":
         return exchange.send(200, this.metricsText(), "text/plain; version=0.0.4; charset=utf-8");
       case "/tokenize":
@@ -295,27 +365,9 @@ export class SimulatedReplica {
       lorasMax: this.config.engine.lorasMax,
       loraEnabled: this.config.loraModules.length > 0,
       startSeconds: this.startSeconds,
+      connector: this.connector,
     };
     return this.page.render(source, Date.now() / 1000);
-  }
-
-  private models(): object {
-    const created = Math.floor(Date.now() / 1000);
-    const entry = (id: string, parent: string | null): object => ({
-      id,
-      object: "model",
-      created,
-      owned_by: "vllm",
-      root: id,
-      parent,
-      max_model_len: parent === null ? this.config.modelTokensMax : null,
-      permission: [],
-    });
-    const { modelName, loraModules } = this.config;
-    return {
-      object: "list",
-      data: [entry(modelName, null), ...loraModules.map((name) => entry(name, modelName))],
-    };
   }
 
   private record(exchange: Exchange, handler: string): void {

@@ -72,7 +72,39 @@ describe("model-server", () => {
     expect((await ended).code).toBe(0);
   });
 
+  it("hosts strict prefillers, whose control port tells what they hold", async () => {
+    const flags = ["--replicas", "2", "--kv-connector", "nixl", "--role", "prefill", "--strict-pd"];
+    const { firstLine, ended, stop } = run(flags);
+    const { addresses, admin } = JSON.parse(await firstLine);
+    const refused = await fetch(`http://${addresses[0]}/v1/completions`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: '{"prompt":"a"}',
+    });
+    expect(refused.status).toBe(400);
+    const replicas = (await (await fetch(`http://${admin}/replicas`)).json()) as { disaggregation: object }[];
+    const sides = replicas.map(
+      ({ disaggregation }) => (disaggregation as { sideChannel: string }).sideChannel,
+    );
+    expect(new Set(sides).size).toBe(2);
+    expect(replicas[0]!.disaggregation).toMatchObject({
+      connector: "nixl",
+      role: "prefill",
+      strict: true,
+      heldBlocks: 0,
+      issued: [],
+      rooms: [],
+      refusals: ['role is "prefill", expected prefill legs only, not ordinary requests'],
+      staleReads: 0,
+    });
+    stop();
+    expect((await ended).code).toBe(0);
+  });
+
   it.each([
+    [["--role", "router"], "Allowed choices are prefill, decode, both"],
+    [["--kv-connector", "x"], "Allowed choices are none, nixl, sglang"],
+    [["--kv-connector", "sglang"], "--role is both, expected prefill or decode with --kv-connector sglang"],
     [["--replicas", "0"], "--replicas is 0, expected 1 to 64"],
     [["--port", "x"], "expected a whole number ≥ 0"],
     [["--nonsense"], "unknown option"],
