@@ -142,7 +142,11 @@ export function simCommand(): Command {
     .option("--workers <n>", "workers of one gateway (epp)", whole(1, WORKERS_MAX), 4)
     .option("--scrape-ms <ms>", "time between two scrapes", real(1, SCRAPE_MS_MAX), 50)
     .option("--sample-ms <ms>", "time between two samples of the load", real(1, SCRAPE_MS_MAX), 1000)
-    .option("--tick-ms <ms>", "replaces the configuration's tickMs (epp)", whole(1, 1000))
+    .option(
+      "--tick-ms <ms>",
+      "replaces the configuration's tickMs (epp); 20 to 50 is quicker for many workers",
+      whole(1, 1000),
+    )
     .option("--chunk-tokens <n>", "tokens between two chunks that the filter sees (epp)", whole(1, 1_000_000))
     .option("--no-max-tokens", "clients do not say max_tokens (epp)")
     .option("--slo-ttft-ms <ms>", "time to first token in the SLO", real(1, SLO_MS_MAX), 4000)

@@ -105,8 +105,8 @@ export class EppGateway implements Gateway {
     const snapshot = this.options.encode(snapshotEndpoints(scrapes, this.models), this.snapshotId);
     const headers = { ":method": "POST", ":path": `/v1/pools/${POOL}/snapshot`, ":authority": "sidecar" };
     const stream = this.host.worker(0).openStream(INGEST, { headers });
-    stream.requestBody(Buffer.from(snapshot), true);
-    this.settle(stream);
+    stream.requestBody(snapshot, true);
+    this.settle();
     const status = stream.downstream!.status;
     if (status !== SNAPSHOT_ACCEPTED)
       throw new FilterError(`answered ${status} to a snapshot: ${stream.downstream!.body().toString()}`);
@@ -120,8 +120,7 @@ export class EppGateway implements Gateway {
     const open = (sinks: EppSinks): Stream =>
       worker.openStream(PICKER, { ...CLUSTER, ...sinks, headers: requestHeaders(request, body.length) });
     exchange.send(open, body, CHUNK_BYTES);
-    this.clock.flush();
-    this.checkFailures();
+    this.settle();
     const choice = exchange.choice(request.index);
     if (choice.endpoint >= 0) this.exchanges.set(request.index, exchange);
     return choice;
@@ -133,10 +132,12 @@ export class EppGateway implements Gateway {
 
   firstToken(request: FleetRequest, endpoint: number, nowMs: number): void {
     this.clock.advanceTo(nowMs);
-    const { stream } = this.answered(request, endpoint);
+    const exchange = this.exchanges.get(request.index)!;
+    exchange.answeredBy(endpoint);
+    const { stream } = exchange;
     stream.responseHeaders({ ":status": "200", "content-type": "text/event-stream" });
     stream.responseBody(answerEvent(request));
-    this.settle(stream);
+    this.settle();
   }
 
   tokens(request: FleetRequest, _endpoint: number, _generatedTokens: number, nowMs: number): void {
@@ -151,13 +152,15 @@ export class EppGateway implements Gateway {
     const { stream } = exchange;
     if (ending.status === 200) stream.responseBody(lastEvents(request, ending), true);
     else if (exchange.allConnectsFailed) exchange.refused();
-    else if (ending.status === 503) this.breakOff(exchange, endpoint);
-    else {
+    else if (ending.status === 503) {
+      exchange.answeredBy(endpoint);
+      stream.upstreamReset();
+    } else {
       exchange.answeredBy(endpoint);
       stream.responseHeaders({ ":status": String(ending.status), "content-type": "application/json" });
       stream.responseBody(failureBody(ending.status), true);
     }
-    this.settle(stream);
+    this.settle();
     if (!stream.closed) throw new FilterError(`held the answer of request ${request.index} back`);
   }
 
@@ -174,7 +177,7 @@ export class EppGateway implements Gateway {
   status(): unknown {
     const headers = { ":method": "GET", ":path": "/status", ":authority": "sidecar" };
     const stream = this.host.worker(0).openStream(INGEST, { headers, end: true });
-    this.settle(stream);
+    this.settle();
     return JSON.parse(stream.downstream!.body().toString());
   }
 
@@ -182,19 +185,8 @@ export class EppGateway implements Gateway {
     this.host.close();
   }
 
-  private answered(request: FleetRequest, endpoint: number): EppExchange {
-    const exchange = this.exchanges.get(request.index)!;
-    exchange.answeredBy(endpoint);
-    return exchange;
-  }
-
-  private breakOff(exchange: EppExchange, endpoint: number): void {
-    exchange.answeredBy(endpoint);
-    exchange.stream.upstreamReset();
-  }
-
   // What the filter posted is done at once: no time passes for it.
-  private settle(_stream: Stream): void {
+  private settle(): void {
     this.clock.flush();
     this.checkFailures();
   }

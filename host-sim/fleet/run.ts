@@ -41,7 +41,8 @@ interface Flight {
  * Of what happens at one time, engines come first, then the workload's events, scrapes, gateways' timers, load
  * samples, and arrivals last. Connecting, and everything on the network, takes no time. Every gateway is scraped for
  * at time 0 and then every `scrapeMs` at a phase of its own; it is delivered at once, so what a gateway knows is up
- * to `scrapeMs` old. Engines send response headers with the first token.
+ * to `scrapeMs` old. A request whose replica dies has failed, also before its first token: vLLM has sent its response
+ * headers by then, after which no proxy tries another replica.
  * @throws RunOptionError, WorkloadError before the run; ChoiceError, StalledError and what the policy throws in it
  */
 export async function runFleet(options: RunOptions): Promise<RunRecord> {
