@@ -14,7 +14,7 @@ export const VITEST_PROJECTS = ["unit", "host", "sidecar", "cli", "gateways", "s
 /** Those that run real Envoys of both versions. */
 const NEED_ENVOY = ["host", "project", "envoy"];
 /** Those that render charts and manifests. */
-const NEED_KUBE_TOOLS = ["gateways"];
+const NEED_KUBE_TOOLS = ["cli", "gateways"];
 const OUTPUT_LINES_MAX = 300;
 const OUTPUT_LINE_CHARS_MAX = 500;
 const NODE = process.execPath;

@@ -1,19 +1,22 @@
 // `epp-wasm convert`: an llm-d endpoint picker's deployment → the filter's configuration and the sidecar's.
+import { join } from "node:path";
 import type { Command } from "commander";
 import { stringify } from "yaml";
 import { readDeployment } from "./convert/deployment.ts";
 import { parseFlags } from "./convert/flags.ts";
-import { takeFlags } from "./convert/found.ts";
+import { type EppDeployment, takeFlags } from "./convert/found.ts";
 import { ConversionError, type Outcome, Outcomes, type Verdict } from "./convert/outcome.ts";
 import { convertPicker } from "./convert/picker.ts";
 import { convertSidecar } from "./convert/sidecar.ts";
-import { type Fields, readDocuments, writeFiles } from "./documents.ts";
+import { at, type Fields, isFields, readDocuments, texts, writeFiles } from "./documents.ts";
 import { FilterCheck } from "./filter-check.ts";
 import { validateSidecar } from "./validate.ts";
 
 export const PICKER_FILE = "picker.json";
 export const SIDECAR_FILE = "sidecar.yaml";
 const FOLDER_DEFAULT = "epp-wasm";
+/** Below the folder, for the manifests. */
+const GATEWAY_FOLDER = "gateway";
 const POOL_DEFAULT = "pool";
 /** Something that worked before does not any more. */
 const EXIT_DROPPED = 1;
@@ -25,6 +28,8 @@ export interface Conversion {
   readonly sidecar: Fields;
   /** The fate of every part of the input. */
   readonly outcomes: readonly Outcome[];
+  /** What `epp-wasm init` is to be told of the deployment: flags and their values. */
+  readonly initFlags: readonly (readonly [flag: string, value: string])[];
 }
 
 /** What the command line says. */
@@ -56,7 +61,7 @@ export async function convert(documents: readonly unknown[], options: ConvertOpt
     const { errors } = validateSidecar(sidecar);
     if (errors.length > 0)
       throw new ConversionError(`the sidecar refuses the result:\n  ${errors.join("\n  ")}`);
-    return { picker, sidecar, outcomes: outcomes.all };
+    return { picker, sidecar, outcomes: outcomes.all, initFlags: initFlags(found, sidecar, pool) };
   } finally {
     check.close();
   }
@@ -91,6 +96,38 @@ function chooseConfig(
     if (name !== chosen) outcomes.notNeeded(`configuration ${name}`, `${chosen} is the one in force`);
   }
   return configs.get(chosen)!;
+}
+
+function initFlags(found: EppDeployment, sidecar: Fields, pool: string): (readonly [string, string])[] {
+  const kubernetes = at(sidecar, "pools", 0, "discovery", "kubernetes");
+  const selector = found.poolSelector ?? at(kubernetes, "selector") ?? found.selector;
+  const labels = isFields(selector) ? Object.entries(texts(selector)).map((label) => label.join("=")) : [];
+  const port = found.poolPort ?? at(kubernetes, "ports", 0) ?? found.ports[0];
+  return [
+    ["--pool", pool],
+    ...optional("--namespace", at(kubernetes, "namespace")),
+    ...optional("--selector", labels.length > 0 ? labels.join(",") : undefined),
+    ...optional("--port", port),
+  ];
+}
+
+function optional(flag: string, value: unknown): [string, string][] {
+  return value === undefined ? [] : [[flag, String(value)]];
+}
+
+/** The command that makes a gateway's manifests of what was written; the gateway's kind is asked. */
+export function nextCommand({ initFlags }: Conversion, out: string): string {
+  const flags = [
+    ...initFlags,
+    ["--picker", join(out, PICKER_FILE)],
+    ["--sidecar-config", join(out, SIDECAR_FILE)],
+    ["--out", join(out, GATEWAY_FOLDER)],
+  ];
+  return ["npx epp-wasm init", ...flags.map(([flag, value]) => `${flag} ${shellWord(value!)}`)].join(" ");
+}
+
+function shellWord(text: string): string {
+  return /^[-\w./=,:@]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
 const TITLES: Readonly<Record<Verdict, string>> = {
@@ -136,7 +173,9 @@ export function addConvert(program: Command): void {
     .option("--force", "replace files that are there")
     .option("--json", "print the report as JSON")
     .action(async (files: string[], { out, force, json, ...options }: Flags) => {
-      const { picker, sidecar, outcomes } = await convert(files.flatMap(readDocuments), options);
+      const conversion = await convert(files.flatMap(readDocuments), options);
+      const { picker, sidecar, outcomes } = conversion;
+      const next = nextCommand(conversion, out);
       const written = writeFiles(
         out,
         [
@@ -147,8 +186,8 @@ export function addConvert(program: Command): void {
       );
       const report =
         json === true
-          ? JSON.stringify({ written, outcomes }, null, 2)
-          : `${describeOutcomes(outcomes)}\nWrote ${written.join(" and ")}.`;
+          ? JSON.stringify({ written, outcomes, next }, null, 2)
+          : `${describeOutcomes(outcomes)}\nWrote ${written.join(" and ")}.\nThen, for the manifests of your gateway:\n  ${next}`;
       process.stdout.write(`${report}\n`);
       process.exitCode = outcomes.some(({ verdict }) => verdict === "dropped") ? EXIT_DROPPED : 0;
     });

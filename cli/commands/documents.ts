@@ -91,6 +91,11 @@ export function list(value: unknown): readonly unknown[] {
   return Array.isArray(value) ? value : [];
 }
 
+/** Every member of a mapping as a text, such as labels. */
+export function texts(value: Fields): Record<string, string> {
+  return Object.fromEntries(Object.entries(value).map(([key, member]) => [key, String(member)]));
+}
+
 /** A text, or undefined. */
 export function text(value: unknown): string | undefined {
   return typeof value === "string" ? value : undefined;

@@ -1,11 +1,13 @@
 // `epp-wasm init`: the manifests that attach the picker to a gateway, filled in.
-import { readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Command } from "commander";
 import { ROOT } from "../envoy.ts";
 import { type OutputFile, writeFiles } from "./documents.ts";
 import { answersFrom, type InitFlags } from "./init/ask.ts";
-import { type Answers, type Filling, KINDS } from "./init/kinds.ts";
+import { type Filling, replacedText } from "./init/fillings.ts";
+import { type Answers, KINDS } from "./init/kinds.ts";
+import { DISCOVERIES } from "./init/converted.ts";
 
 const FOLDER_DEFAULT = "epp-wasm";
 
@@ -24,13 +26,12 @@ export class TemplateMismatchError extends Error {
 export function makeFiles(answers: Answers): OutputFile[] {
   const kind = KINDS[answers.kind]!;
   const folder = join(ROOT, kind.folder);
-  const names = kind.files?.(answers) ?? Object.fromEntries(readdirSync(folder).map((name) => [name, name]));
   const fillings = kind.fillings(answers);
   const missing = new Set(fillings);
-  const files = Object.entries(names).map(([name, source]) => ({
-    name,
-    text: fill(readFileSync(join(folder, source), "utf8"), fillings, missing),
-  }));
+  const files = Object.entries(kind.files(answers)).map(([name, source]) => {
+    const text = fill(readFileSync(join(folder, source), "utf8"), fillings, missing);
+    return { name, text: replacedText(name, answers) ?? text };
+  });
   for (const { what } of missing) throw new TemplateMismatchError(kind.folder, what);
   return files;
 }
@@ -57,6 +58,13 @@ export function addInit(program: Command): void {
     .option("--namespace <name>", 'the Gateway\'s namespace (default: "default")')
     .option("--selector <labels>", 'labels of the replicas\' pods as key=value,… (default: "app=vllm")')
     .option("--service <name>", 'the headless Service that is written for them (default: "vllm")')
+    .option(
+      "--discovery <way>",
+      `how the sidecar finds the replicas: ${DISCOVERIES.join(", ")} (default: "dns")`,
+    )
+    .option("--inference-pool <name>", "with --discovery inference-pool: its name (default: the pool's)")
+    .option("--picker <file>", "convert's picker.json, for the filter")
+    .option("--sidecar-config <file>", "convert's sidecar.yaml, for the sidecar")
     .option("--port <number>", "the replicas' port (default: 8000)")
     .option("--endpoints <list>", "plain: the replicas as ip:port,ip:port, or one name:port")
     .option("--module-image <image>", "envoy-gateway: your copy of the module's image")

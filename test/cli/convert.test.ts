@@ -1,96 +1,11 @@
 // `epp-wasm convert`: llm-d deployments as they are found in the field, and that no part of them is left out silently.
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { Command } from "commander";
-import { afterEach, describe, expect, it, onTestFinished, vi } from "vitest";
-import { parse, parseAllDocuments, stringify } from "yaml";
-import { addConvert, type ConvertOptions, convert, describeOutcomes } from "../../cli/commands/convert.ts";
-import { parseFlags } from "../../cli/commands/convert/flags.ts";
-import { FileExistsError } from "../../cli/commands/errors.ts";
-import { writeFiles } from "../../cli/commands/documents.ts";
-import { validateFile } from "../../cli/commands/validate.ts";
+import { describe, expect, it } from "vitest";
+import { stringify } from "yaml";
+import { type ConvertOptions, convert, describeOutcomes, nextCommand } from "../../cli/commands/convert.ts";
+import { documentsOf, GATEWAY_MODE } from "./deployments.ts";
 
-const documentsOf = (yaml: string): unknown[] => parseAllDocuments(yaml).map((document) => document.toJS());
 const convertYaml = (yaml: string, options: ConvertOptions = {}) => convert(documentsOf(yaml), options);
 const HEAD = "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n";
-
-/** The gateway mode: InferencePool, Deployment, ConfigMap and what the chart adds. */
-const GATEWAY_MODE = `
-apiVersion: inference.networking.k8s.io/v1
-kind: InferencePool
-metadata: { name: qwen, namespace: llm }
-spec:
-  selector: { matchLabels: { app: vllm-qwen3-32b } }
-  targetPorts: [{ number: 8000 }]
-  endpointPickerRef: { name: qwen-epp, port: { number: 9002 }, failureMode: FailClose }
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: { name: qwen-epp, namespace: llm }
-spec:
-  template:
-    spec:
-      containers:
-        - name: epp
-          image: ghcr.io/llm-d/llm-d-router-endpoint-picker:v0.10.0
-          args: [--pool-name, qwen, --pool-namespace=llm, --config-file, /config/custom.yaml, --v, "4", --tracing=false, --grpc-port, "9002"]
-          env: [{ name: NAMESPACE, value: llm }]
-        - name: tokenizer
-          image: docker.io/vllm/vllm-openai-cpu:v0.19.1
----
-apiVersion: v1
-kind: ConfigMap
-metadata: { name: qwen-epp, namespace: llm }
-data:
-  default-plugins.yaml: |
-    apiVersion: llm-d.ai/v1alpha1
-    kind: EndpointPickerConfig
-    plugins: [{ type: random-picker }]
-  custom.yaml: |
-    apiVersion: inference.networking.x-k8s.io/v1alpha1
-    kind: EndpointPickerConfig
-    featureGates: [flowControl]
-    plugins:
-    - type: openai-parser
-    - type: queue-scorer
-    - name: kv
-      type: kv-cache-utilization-scorer
-    - type: precise-prefix-cache-producer
-    - type: prefix-cache-scorer
-    - type: latency-scorer
-    - type: max-score-picker
-    - type: metrics-data-source
-      parameters: { scheme: https, path: /m, insecureSkipVerify: true }
-    - type: core-metrics-extractor
-      parameters: { defaultEngine: sglang }
-    - type: utilization-detector
-    schedulingProfiles:
-    - name: default
-      plugins:
-      - { pluginRef: queue-scorer, weight: 2 }
-      - { pluginRef: kv, weight: 2 }
-      - { pluginRef: prefix-cache-scorer, weight: 3 }
-      - { pluginRef: latency-scorer, weight: 1 }
-      - pluginRef: max-score-picker
-    requestHandler: { parsers: [{ pluginRef: openai-parser }] }
-    saturationDetector: { pluginRef: utilization-detector }
-    dataLayer:
-      sources: [{ pluginRef: metrics-data-source, extractors: [{ pluginRef: core-metrics-extractor }] }]
-  readme.txt: hello
----
-apiVersion: v1
-kind: Service
-metadata: { name: qwen-epp }
----
-apiVersion: inference.networking.x-k8s.io/v1alpha2
-kind: InferenceObjective
-metadata: { name: high }
----
-apiVersion: example.com/v1
-kind: Strange
-metadata: { name: one }
-`;
 
 describe("a deployment beside a gateway", () => {
   it("becomes a filter's and a sidecar's configuration", async () => {
@@ -131,6 +46,26 @@ describe("a deployment beside a gateway", () => {
     });
   });
 
+  it("says how to go on, with what is known of it", async () => {
+    expect(nextCommand(await convertYaml(GATEWAY_MODE), "my files")).toBe(
+      "npx epp-wasm init --pool qwen --namespace llm --selector app=vllm-qwen3-32b --port 8000 " +
+        "--picker 'my files/picker.json' --sidecar-config 'my files/sidecar.yaml' --out 'my files/gateway'",
+    );
+    const old = GATEWAY_MODE.replace("{ matchLabels: { app: vllm-qwen3-32b } }", "{ app: old }").replace(
+      "targetPorts: [{ number: 8000 }]",
+      "targetPortNumber: 9000",
+    );
+    const { initFlags } = await convertYaml(old);
+    expect(initFlags).toEqual(
+      expect.arrayContaining([
+        ["--selector", "app=old"],
+        ["--port", "9000"],
+      ]),
+    );
+    const bare = await convertYaml(`${HEAD}plugins: []`, { endpoints: "10.0.0.1:8000" });
+    expect(bare.initFlags).toEqual([["--pool", "pool"]]);
+  });
+
   it("has every part of it reported", async () => {
     const { outcomes } = await convertYaml(GATEWAY_MODE);
     const fates = (verdict: string): string[] =>
@@ -169,7 +104,7 @@ describe("a deployment beside a gateway", () => {
       ]),
     );
     const text = describeOutcomes(outcomes);
-    expect(text).toContain("the nearest that is: token-load-scorer");
+    expect(text).toMatch(/latency-scorer: .*the nearest that is: [a-z-]+/);
     expect(text.indexOf("Dropped")).toBeLessThan(text.indexOf("Not needed"));
   });
 });
@@ -213,6 +148,14 @@ describe("a standalone deployment", () => {
     expect(outcomes.filter(({ verdict }) => verdict === "dropped")).toEqual([]);
   });
 
+  it("takes a set of one value for that value", async () => {
+    const args = ["--endpoint-selector=app in (vllm), tier = gpu", "--endpoint-target-ports=8000"];
+    const { sidecar, initFlags } = await convertYaml(standalone(args));
+    const [pool] = sidecar["pools"] as { discovery: unknown }[];
+    expect(pool!.discovery).toMatchObject({ kubernetes: { selector: { app: "vllm", tier: "gpu" } } });
+    expect(initFlags).toContainEqual(["--selector", "app=vllm,tier=gpu"]);
+  });
+
   it("without a configuration runs the filter's defaults", async () => {
     const { picker } = await convertYaml(standalone(["-poolName", "qwen"]));
     expect(picker["plugins"]).toEqual([{ type: "epp-wasm-gateway", parameters: { pool: "qwen" } }]);
@@ -236,6 +179,8 @@ dataLayer: { discovery: { pluginRef: files }, sources: [{ pluginRef: dcgm-data-s
 
   it.each<[string, readonly string[], string]>([
     ["a set-based selector", ["--endpoint-selector=app in (a,b)"], '"app in (a,b)": expected key=value'],
+    ["a set of nothing", ["--endpoint-selector=app in ()"], "the nearest is one label that says it"],
+    ["a set of others", ["--endpoint-selector=app notin (a)"], '"app notin (a)": expected key=value'],
     ["a negated label", ["--endpoint-selector=app!=b"], '"app!=b": expected key=value'],
     ["a selector without ports", ["--endpoint-selector=app=b"], "target ports: []: expected port numbers"],
     ["bad ports", ["--endpoint-selector=app=b", "--endpoint-target-ports=80,x"], "expected port numbers"],
@@ -290,6 +235,15 @@ router:
         fate,
       ),
     ).toEqual(["dropped", "not-needed", "dropped", "not-needed", "kept"]);
+  });
+
+  it("with matchExpressions are refused: labels alone would take in other pods", async () => {
+    const values = `
+inferencePool:
+  targetPorts: [{ number: 8000 }]
+  modelServers: { matchLabels: { app: a }, matchExpressions: [{ key: b, operator: Exists }] }
+`;
+    await expect(convertYaml(values)).rejects.toThrow("matchExpressions: sets of several values");
   });
 
   it("of the inferencepool chart bring their own configuration", async () => {
@@ -368,58 +322,5 @@ schedulingProfiles: [{ name: default, plugins: [{ pluginRef: latency-scorer }, {
   it("with a field that is not known loses it with a word", async () => {
     const { outcomes } = await convertYaml(`${HEAD}novel: 1\n`, { endpoints: "10.0.0.1:1" });
     expect(outcomes).toContainEqual({ verdict: "dropped", what: "novel", why: "a field that is not known" });
-  });
-});
-
-describe("flags", () => {
-  it.each<[string[], Record<string, string>]>([
-    [["--pool-name", "a", "--v=4"], { "pool-name": "a", v: "4" }],
-    [["-poolName", "a", "-grpcPort", "9002"], { "pool-name": "a", "grpc-port": "9002" }],
-    [["--enable-pprof", "--v", "2"], { "enable-pprof": "true", v: "2" }],
-    [["--config-text=a: b=c"], { "config-text": "a: b=c" }],
-    [["/epp", "--x"], { x: "true" }],
-  ])("%j are read", (args, expected) => {
-    expect(Object.fromEntries(parseFlags(args))).toEqual(expected);
-  });
-
-  it("that are not known are reported", async () => {
-    const { outcomes } = await convertYaml("kind: Service", {
-      args: "--pool-name=a --novel=1 --zap-encoder=json",
-    });
-    expect(outcomes).toEqual(
-      expect.arrayContaining([
-        { verdict: "dropped", what: "--novel=1", why: "a flag that is not known" },
-        expect.objectContaining({ verdict: "not-needed", what: "--zap-encoder=json" }),
-      ]),
-    );
-  });
-});
-
-describe("the command", () => {
-  afterEach(() => {
-    process.exitCode = undefined;
-  });
-
-  it("writes files that validate, and never over others", async () => {
-    const folder = mkdtempSync(join(tmpdir(), "epp-convert-"));
-    onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
-    writeFiles(folder, [{ name: "in.yaml", text: GATEWAY_MODE }], false);
-    const out = join(folder, "out");
-    const run = () => {
-      const program = new Command().exitOverride();
-      addConvert(program);
-      return program.parseAsync(["convert", join(folder, "in.yaml"), "--out", out], { from: "user" });
-    };
-    const output = vi.spyOn(process.stdout, "write").mockReturnValue(true);
-    onTestFinished(() => output.mockRestore());
-    await run();
-    expect(String(output.mock.calls[0]![0])).toContain("Wrote ");
-    expect(process.exitCode).toBe(1);
-    for (const name of ["picker.json", "sidecar.yaml"]) {
-      const [result] = await validateFile(join(out, name));
-      expect(result!.errors, name).toEqual([]);
-    }
-    expect(parse(readFileSync(join(out, "sidecar.yaml"), "utf8"))).toHaveProperty("pools");
-    await expect(run()).rejects.toThrow(FileExistsError);
   });
 });

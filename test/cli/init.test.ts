@@ -128,6 +128,8 @@ describe("answers", () => {
     [{ kind: "istio", selector: "app" }, '--selector: "app": expected key=value'],
     [{ kind: "istio", port: "0" }, '--port: "0": expected 1 to 65535'],
     [{ kind: "istio", sidecarImage: "a b" }, "--sidecar-image"],
+    [{ kind: "istio", discovery: "consul" }, '--discovery: "consul": expected one of dns, service'],
+    [{ kind: "istio", inferencePool: "A" }, "--inference-pool"],
   ])("%j are refused", async (flags, message) => {
     const refused = answersFrom(flags, null);
     await expect(refused).rejects.toThrow(FlagError);
@@ -141,7 +143,7 @@ describe("answers", () => {
 
   it("are asked for on a terminal, with defaults", async () => {
     const [input, output] = [new PassThrough(), new PassThrough()];
-    const replies = ["kgateway", "qwen", "", "app=qwen", "9000"];
+    const replies = ["kgateway", "", "qwen", "", "app=qwen", "9000", "service"];
     const questions: string[] = [];
     output.on("data", (bytes: Buffer) => {
       questions.push(bytes.toString());
@@ -153,7 +155,9 @@ describe("answers", () => {
       namespace: "default",
       selector: { app: "qwen" },
       port: 9000,
+      discovery: "service",
     });
+    expect(questions.join("")).toContain("convert's picker.json [none]: ");
     expect(questions.join("")).toContain("the Gateway's namespace [default]: ");
   });
 });

@@ -2,7 +2,7 @@
 import { execFile } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { parseAllDocuments } from "yaml";
 import { ROOT } from "../../cli/envoy.ts";
@@ -41,9 +41,9 @@ function resourcesOf(text: string): Resource[] {
     .filter((resource) => resource !== null);
 }
 
-/** What `kubectl apply -k` would apply. @throws KubeToolError */
+/** What `kubectl apply -k` would apply; a folder is looked for from the root. @throws KubeToolError */
 export async function kubectlBuild(folder: string): Promise<Resource[]> {
-  return resourcesOf(await run("kubectl", ["kustomize", join(ROOT, folder)]));
+  return resourcesOf(await run("kubectl", ["kustomize", resolve(ROOT, folder)]));
 }
 
 /** What `helm install` with these values would apply; what is left out is the chart's own. @throws KubeToolError */

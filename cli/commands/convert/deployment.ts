@@ -1,5 +1,5 @@
 // Finds the parts of an llm-d endpoint picker in Kubernetes manifests and Helm values.
-import { at, type Fields, isFields, list, text } from "../documents.ts";
+import { at, type Fields, isFields, list, text, texts } from "../documents.ts";
 import { kindOf } from "../validate.ts";
 import { parseFlags } from "./flags.ts";
 import { configIn, type EppDeployment, takeFlags } from "./found.ts";
@@ -75,6 +75,13 @@ function readPool(pool: Fields, what: string, found: EppDeployment, outcomes: Ou
   found.poolName ??= String(at(pool, "metadata", "name"));
   const namespace = text(at(pool, "metadata", "namespace"));
   if (namespace !== undefined) found.namespace ??= namespace;
+  // v1alpha2 has the labels in selector itself.
+  const selector = at(pool, "spec", "selector");
+  const labels = at(selector, "matchLabels") ?? selector;
+  if (isFields(labels) && Object.values(labels).every((value) => typeof value === "string"))
+    found.poolSelector ??= texts(labels);
+  const port = at(pool, "spec", "targetPorts", 0, "number") ?? at(pool, "spec", "targetPortNumber");
+  if (typeof port === "number") found.poolPort ??= port;
   const failureMode = text(at(pool, "spec", "endpointPickerRef", "failureMode"));
   if (failureMode === "FailOpen" || failureMode === "FailClose") found.failureMode = failureMode;
   if (at(pool, "spec", "endpointPickerRef") !== undefined)

@@ -14,6 +14,9 @@ export interface EppDeployment {
   /** Labels of the model servers' pods. */
   selector?: Readonly<Record<string, string>>;
   ports: number[];
+  /** The InferencePool's own labels and ports, for the Service that the gateway's cluster needs. */
+  poolSelector?: Readonly<Record<string, string>>;
+  poolPort?: number;
   /** What the gateway did while the picker did not answer. */
   failureMode?: "FailOpen" | "FailClose";
 }

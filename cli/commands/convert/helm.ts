@@ -1,8 +1,8 @@
 // Helm values of llm-d's charts: llm-d-router-gateway and -standalone ("router"), inferencepool ("inferenceExtension").
 // Names: llm-d-router config/charts/*/values.yaml.
-import { at, type Fields, isFields, list, text } from "../documents.ts";
+import { at, type Fields, isFields, list, text, texts } from "../documents.ts";
 import { configIn, type EppDeployment, takeFlags } from "./found.ts";
-import type { Outcomes } from "./outcome.ts";
+import { ConversionError, type Outcomes, SETS_REFUSED } from "./outcome.ts";
 
 const DEFAULT_FILE = "default-plugins.yaml";
 const AGNOSTIC_FILE = "payload-agnostic.yaml";
@@ -121,9 +121,11 @@ function chartConfig(file: string, source: unknown, engine: string | undefined):
 }
 
 function readServers(pool: unknown, servers: unknown, found: EppDeployment, outcomes: Outcomes): void {
+  if (list(at(servers, "matchExpressions")).length > 0)
+    throw new ConversionError(`model servers' matchExpressions: ${SETS_REFUSED}`);
   const labels = at(servers, "matchLabels");
   if (isFields(labels)) {
-    found.selector = Object.fromEntries(Object.entries(labels).map(([key, value]) => [key, String(value)]));
+    found.selector = texts(labels);
   }
   const ports = list(at(servers, "targetPorts") ?? at(pool, "targetPorts"));
   const single = at(pool, "targetPortNumber") ?? at(pool, "targetPort");

@@ -33,3 +33,7 @@ export class Outcomes {
 export class ConversionError extends Error {
   readonly code = "nothing_to_convert";
 }
+
+/** Why a selector is refused, and what comes nearest. */
+export const SETS_REFUSED =
+  "sets of several values, != and existence are not supported; the nearest is one label that says it, given to the pods";

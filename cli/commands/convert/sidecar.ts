@@ -3,7 +3,7 @@ import { readPickerConfig } from "../../../sidecar/config/picker-config.ts";
 import type { DiscoverySettings, FetchSettings, PoolSettings } from "../../../sidecar/config/settings.ts";
 import { at, type Fields, list } from "../documents.ts";
 import type { EppDeployment } from "./found.ts";
-import { ConversionError, type Outcomes } from "./outcome.ts";
+import { ConversionError, type Outcomes, SETS_REFUSED } from "./outcome.ts";
 
 const CONTROL_SOCKET = "/run/epp/control.sock";
 const LISTEN = "0.0.0.0:9902";
@@ -79,19 +79,19 @@ function discoveryOf(
   );
 }
 
-/** "app=vllm,role=decode"; sets and existence have no counterpart. */
+/** "app=vllm,role in (decode)"; sets of more than one value, negation and existence have no counterpart. */
 function selectorOf(found: EppDeployment, outcomes: Outcomes): Readonly<Record<string, string>> | undefined {
   const written = found.flags.get("endpoint-selector");
   if (written === undefined) return found.selector;
   const labels: Record<string, string> = {};
   for (const term of written.split(/,(?![^(]*\))/)) {
-    const match = /^\s*([^\s=!]+)\s*==?\s*([^\s=]+)\s*$/.exec(term);
-    if (match === null) {
+    const match =
+      /^\s*([^\s=!]+)\s*==?\s*([^\s=]+)\s*$/.exec(term) ??
+      /^\s*([^\s=!]+)\s+in\s*\(\s*([^\s,()]+)\s*\)\s*$/.exec(term);
+    if (match === null)
       throw new ConversionError(
-        `--endpoint-selector: ${JSON.stringify(term.trim())}: expected key=value; sets, != and existence are not ` +
-          "supported: give the pods one label that says it",
+        `--endpoint-selector: ${JSON.stringify(term.trim())}: expected key=value; ${SETS_REFUSED}`,
       );
-    }
     labels[match[1]!] = match[2]!;
   }
   outcomes.kept(`--endpoint-selector=${written}`, "discovery.kubernetes.selector");

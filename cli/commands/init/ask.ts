@@ -3,6 +3,16 @@ import { createInterface } from "node:readline/promises";
 import type { Readable, Writable } from "node:stream";
 import { parseEndpoint } from "../../envoy-config.ts";
 import { FlagError } from "../errors.ts";
+import {
+  DISCOVERIES,
+  type Discovery,
+  discoveryOf,
+  poolOfPicker,
+  poolOfSidecar,
+  readPicker,
+  readSidecarConfig,
+  watchedObject,
+} from "./converted.ts";
 import { type Answers, KINDS } from "./kinds.ts";
 
 /** What the command line says. */
@@ -16,6 +26,10 @@ export interface InitFlags {
   readonly endpoints?: string;
   readonly moduleImage?: string;
   readonly sidecarImage?: string;
+  readonly discovery?: string;
+  readonly inferencePool?: string;
+  readonly picker?: string;
+  readonly sidecarConfig?: string;
 }
 
 /** A terminal, or null where nobody can be asked. */
@@ -35,7 +49,7 @@ export async function answersFrom(flags: InitFlags, terminal: Terminal | null): 
   const lines = terminal === null ? null : createInterface({ ...terminal });
   const ask: Ask = async (flag, given, question, fallback) => {
     if (given !== undefined) return given;
-    const hint = fallback === undefined ? "" : ` [${fallback}]`;
+    const hint = fallback === undefined ? "" : ` [${fallback === "" ? "none" : fallback}]`;
     const answer = lines === null ? "" : (await lines.question(`${question}${hint}: `)).trim();
     const value = answer === "" ? fallback : answer;
     if (value === undefined) throw new FlagError(flag, undefined, question);
@@ -53,8 +67,9 @@ async function complete(flags: InitFlags, ask: Ask): Promise<Answers> {
   const kind = await ask("--kind", flags.kind, `gateway kind (${kinds})`);
   const known = Object.hasOwn(KINDS, kind) ? KINDS[kind] : undefined;
   if (known === undefined) throw new FlagError("--kind", kind, `one of ${kinds}`);
-  const pool = matching("--pool", NAME, await ask("--pool", flags.pool, "the pool's name", "pool"));
-  const common = { kind, pool };
+  const converted = await documents(flags, ask);
+  const pool = await poolName(flags, converted, ask);
+  const common = { kind, pool, ...converted };
   if (known.asksEndpoints) {
     const endpoints = await ask(
       "--endpoints",
@@ -68,6 +83,8 @@ async function complete(flags: InitFlags, ask: Ask): Promise<Answers> {
       selector: {},
       service: "",
       port: 0,
+      discovery: "dns",
+      inferencePool: "",
     };
   }
   const namespace = await ask("--namespace", flags.namespace, "the Gateway's namespace", "default");
@@ -78,15 +95,62 @@ async function complete(flags: InitFlags, ask: Ask): Promise<Answers> {
     "app=vllm",
   );
   const port = await ask("--port", flags.port, "the replicas' port", "8000");
+  const discovery = await discoveryWay(flags, converted, ask);
+  const watched = watchedObject(converted.sidecar);
   return {
     ...common,
     endpoints: [],
     namespace: matching("--namespace", NAME, namespace),
     selector: labelsOf(selector),
-    service: matching("--service", NAME, flags.service ?? "vllm"),
+    service: matching(
+      "--service",
+      NAME,
+      flags.service ?? (discovery === "service" ? watched : undefined) ?? "vllm",
+    ),
     port: portOf(port),
+    discovery,
+    inferencePool: matching("--inference-pool", NAME, flags.inferencePool ?? watched ?? pool),
     ...images(flags),
   };
+}
+
+type Converted = Pick<Answers, "picker" | "sidecar">;
+
+async function documents(flags: InitFlags, ask: Ask): Promise<Converted> {
+  const picker = await ask("--picker", flags.picker, "convert's picker.json", "");
+  return {
+    picker: picker === "" ? undefined : await readPicker(picker),
+    sidecar: flags.sidecarConfig === undefined ? undefined : readSidecarConfig(flags.sidecarConfig),
+  };
+}
+
+/** The filter and the sidecar must agree on it. */
+async function poolName(flags: InitFlags, { picker, sidecar }: Converted, ask: Ask): Promise<string> {
+  const written = poolOfPicker(picker) ?? poolOfSidecar(sidecar);
+  const pool = matching(
+    "--pool",
+    NAME,
+    await ask("--pool", flags.pool ?? written, "the pool's name", "pool"),
+  );
+  for (const [file, name] of [
+    ["--picker", poolOfPicker(picker)],
+    ["--sidecar-config", poolOfSidecar(sidecar)],
+  ] as const)
+    if (name !== undefined && name !== pool)
+      throw new FlagError("--pool", pool, `${name}, as in the file of ${file}`);
+  return pool;
+}
+
+async function discoveryWay(flags: InitFlags, { sidecar }: Converted, ask: Ask): Promise<Discovery> {
+  const ways = DISCOVERIES.join(", ");
+  const written = sidecar === undefined ? undefined : (discoveryOf(sidecar) ?? "dns");
+  const question = `how the sidecar finds the replicas (${ways})`;
+  const given = await ask("--discovery", flags.discovery ?? written, question, "dns");
+  const way = DISCOVERIES.find((one) => one === given);
+  if (way === undefined) throw new FlagError("--discovery", given, `one of ${ways}`);
+  if (written !== undefined && way !== written)
+    throw new FlagError("--discovery", given, `${written}, as in the file of --sidecar-config`);
+  return way;
 }
 
 function images({ moduleImage, sidecarImage }: InitFlags): Pick<Answers, "moduleImage" | "sidecarImage"> {
