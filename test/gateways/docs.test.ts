@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { ROOT } from "../../cli/envoy.ts";
-import { BASES } from "./folders.ts";
+import { BASES, kustomizations } from "./folders.ts";
 
 const text = readFileSync(join(ROOT, "docs", "ATTACHING.md"), "utf8");
 const doctor = join(ROOT, "cli", "commands", "doctor");
@@ -12,13 +12,22 @@ const source = readdirSync(doctor)
   .join("\n");
 
 it("names only findings that doctor has", () => {
-  const rows = text.split("\n").filter((line) => line.startsWith("|"));
+  const [, table = ""] = text.split("## The traps");
+  const rows = table.split("\n").filter((line) => line.startsWith("|"));
   const traps = rows.filter((row) => row.split("|").length === 5).slice(2);
   const codes = traps.flatMap((row) =>
     [...row.split("|")[3]!.matchAll(/`([a-z-]+)`/g)].map(([, code]) => code!),
   );
   expect(codes.length).toBeGreaterThan(traps.length);
   expect(codes.filter((code) => !source.includes(`"${code}"`))).toEqual([]);
+});
+
+it("says of each gateway what was run on its control plane, and names every overlay", () => {
+  const [, ran = ""] = text.split("## What has been run");
+  for (const gateway of ["Envoy Gateway", "kgateway", "Istio"])
+    expect(ran).toMatch(new RegExp(`^- \\*\\*${gateway}[ *]`, "m"));
+  for (const folder of kustomizations().filter((path) => path.includes("/overlays/")))
+    expect(text).toContain(folder.slice(folder.indexOf("overlays/")));
 });
 
 it("says how each base is applied", () => {
