@@ -11,3 +11,11 @@ declare function proxy_set_buffer_bytes(kind: u32, start: u32, bytes: u32, ptr: 
 export function setBufferStart(kind: u32, bytes: u32, ptr: usize, size: u32): u32 {
   return proxy_set_buffer_bytes(kind, 0, bytes, ptr, size);
 }
+
+/** A start behind every buffer's end. */
+const BEHIND: u32 = 0x7fffffff;
+
+/** Appends the `size` bytes at `ptr` to a buffer. */
+export function addToBuffer(kind: u32, ptr: usize, size: u32): u32 {
+  return proxy_set_buffer_bytes(kind, BEHIND, 0, ptr, size);
+}

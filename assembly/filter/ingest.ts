@@ -68,7 +68,7 @@ const T_NOT_FOUND = ascii(
 );
 const T_TOKEN = ascii("expected Bearer and the token of EPP_CONTROL_TOKEN");
 const T_BODY = ascii("body");
-const T_EMPTY = ascii("expected a snapshot or policy of 64 to 262144 bytes");
+const T_EMPTY = ascii("expected a snapshot of 64 to 262144 bytes or a policy of 64 to 98304");
 const T_NAME = ascii("expected a pool name of 1 to 253 bytes");
 const T_FULL = ascii("16 pools are known already; remove one and restart the gateway");
 const T_TABLE = ascii("too many control requests at once; try again");

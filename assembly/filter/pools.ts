@@ -146,9 +146,9 @@ export function refreshPools(nowMs: f64): void {
   }
   for (let pool: u32 = 0; pool < poolCount(); pool++) {
     const mark = inboxMark();
-    // The policy first: a pool is not served before its first snapshot.
-    refreshPolicy(pool);
+    // The policy last: it is stored before a pool's first snapshot, so whoever has seen that one sees it too.
     refreshPool(pool);
+    refreshPolicy(pool);
     inboxReset(mark);
     if (poolHasSnapshot(pool) && nowMs - poolReceivedMs(pool) > snapshotAgeMaxMs) poolIgnoreLoad(pool);
   }

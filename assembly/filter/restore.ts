@@ -1,8 +1,8 @@
 // The response of a rewritten request: the client reads the model's name that it sent. Other responses never come here.
 import { BUFFER_RESPONSE_BODY, MAP_RESPONSE_HEADERS, STATUS_OK } from "../abi/constants";
 import { buffer, header, removeHeader, valueBytes, valuePtr } from "../abi/host";
-import { inboxMark, inboxReset } from "../abi/inbox";
-import { setBufferStart } from "../abi/set-buffer";
+import { inboxAllocate, inboxMark, inboxReset } from "../abi/inbox";
+import { addToBuffer, setBufferStart } from "../abi/set-buffer";
 import {
   restoreBegin,
   restoreClientBytes,
@@ -23,11 +23,10 @@ import {
 import { restoreRecord } from "./rewrite";
 import { F_RESTORING, clearFlag, setFlag } from "./streams";
 
-/** Bytes of one chunk that are looked at. A larger one, and all after it, passes as it is and is counted. */
-export const RESTORE_CHUNK_BYTES_MAX: u32 = 1048576;
-/** Bytes of an edited chunk; one that grows beyond likewise. */
-const OUT_BYTES: u32 = 1310720;
-const out: usize = memory.data(1310720);
+/** Bytes of a chunk that are looked at in one go; with what they become they fit the inbox. */
+const WINDOW_BYTES: u32 = 524288;
+/** Bytes of what they become, up to the last name. A response that grows beyond passes as it is from there on, and is counted. */
+const OUT_BYTES: u32 = 655360;
 
 /** Response headers of a rewritten stream: JSON and event streams will be read, unless they are compressed. */
 export function restoreHeaders(stream: usize): void {
@@ -52,19 +51,41 @@ function isEncoded(): bool {
 export function restoreBody(stream: usize, size: u32, endOfStream: bool): void {
   const record = restoreRecord(stream);
   const mark = inboxMark();
-  let ptr: usize = mark;
-  let fits = size <= RESTORE_CHUNK_BYTES_MAX;
-  if (fits && size > 0) {
-    fits = buffer(BUFFER_RESPONSE_BODY, 0, size) == STATUS_OK && valueBytes() == size;
-    ptr = valuePtr();
-  }
-  // Of a chunk that is not read only what was held back before it goes out, in front of it.
-  const isWhole = restoreFeed(record, ptr, fits ? size : 0, out, OUT_BYTES, endOfStream || !fits);
+  const fits = size > WINDOW_BYTES ? rotate(record, size, endOfStream) : edit(record, size, endOfStream);
   inboxReset(mark);
+  if (fits) return;
+  clearFlag(stream, F_RESTORING);
+  countUp(COUNT_RESTORES_MISSED);
+}
+
+function edit(record: usize, size: u32, isLast: bool): bool {
+  if (size > 0 && buffer(BUFFER_RESPONSE_BODY, 0, size) != STATUS_OK) return false;
+  const out = inboxAllocate(OUT_BYTES);
+  const fits = restoreFeed(record, valuePtr(), size, out, OUT_BYTES, isLast);
   if (restoreTaken() > 0 || restoreWritten() > 0) {
     setBufferStart(BUFFER_RESPONSE_BODY, restoreTaken(), out, restoreWritten());
   }
-  if (isWhole && fits) return;
-  clearFlag(stream, F_RESTORING);
-  countUp(COUNT_RESTORES_MISSED);
+  return fits;
+}
+
+// A chunk too large to be held here whole: window after window is taken off its beginning and put behind its end.
+function rotate(record: usize, size: u32, isLast: bool): bool {
+  const mark = inboxMark();
+  let fits = true;
+  for (let at: u32 = 0; at < size; at += WINDOW_BYTES) {
+    const bytes = min(WINDOW_BYTES, size - at);
+    if (buffer(BUFFER_RESPONSE_BODY, 0, bytes) != STATUS_OK) return false;
+    const window = valuePtr();
+    let taken: u32 = 0;
+    if (fits) {
+      const out = inboxAllocate(OUT_BYTES);
+      fits = restoreFeed(record, window, bytes, out, OUT_BYTES, isLast && at + bytes == size);
+      taken = restoreTaken();
+      addToBuffer(BUFFER_RESPONSE_BODY, out, restoreWritten());
+    }
+    addToBuffer(BUFFER_RESPONSE_BODY, window + taken, bytes - taken);
+    setBufferStart(BUFFER_RESPONSE_BODY, bytes, window, 0);
+    inboxReset(mark);
+  }
+  return fits;
 }

@@ -64,7 +64,7 @@ import {
 } from "./streams";
 
 // One restore record a stream's place. Only those of streams that are rewritten are ever touched.
-const records: usize = memory.data(4096 * 1112, 8);
+const records: usize = memory.data(4096 * 600, 8);
 
 /** The restore record of a stream (prompt/restore-layout.ts). */
 export function restoreRecord(stream: usize): usize {

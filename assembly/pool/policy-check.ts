@@ -48,7 +48,7 @@ export function compareBytes(a: usize, aBytes: u32, b: usize, bBytes: u32): i32 
 export function policyCheck(ptr: usize, bytes: u32): bool {
   if (bytes < <u32>POLICY_HEADER_BYTES)
     return header("totalBytes", <f64>bytes, "at least the 64-byte header");
-  if (bytes > <u32>POLICY_BYTES_MAX) return header("totalBytes", <f64>bytes, "at most 262144");
+  if (bytes > <u32>POLICY_BYTES_MAX) return header("totalBytes", <f64>bytes, "at most 98304");
   if (load<u32>(ptr) != POLICY_MAGIC) return header("magic", load<u32>(ptr), '827084869, "EPL1"');
   const version = load<u16>(ptr, POLICY_AT_VERSION);
   if (version != POLICY_WIRE_VERSION) return header("version", version, "1, the version this filter reads");

@@ -24,7 +24,7 @@ const AT_SEQUENCE: usize = 0;
 const AT_RECEIVED: usize = 8;
 const AT_BYTES: usize = 16;
 const places: usize = memory.data(16 * 32, 8);
-const policies: usize = memory.data(16 * 262144, 16);
+const policies: usize = memory.data(16 * 98304, 16);
 
 function placeOf(pool: u32): usize {
   return places + <usize>pool * PLACE_BYTES;

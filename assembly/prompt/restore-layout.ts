@@ -1,10 +1,10 @@
 // The restore record of one stream: what is kept of a response between two chunks while its model is given back.
 
-//   ┌ restore, 1,112 bytes, owned by the caller, 8-byte aligned ─────────────────────────────────┐
+//   ┌ restore, 600 bytes, owned by the caller, 8-byte aligned ───────────────────────────────────┐
 //   │  0 u32 depth   4 u8 event stream   5 u8 line   6 u8 prefix matched   7 u8 string           │
 //   │  8 u8 escape   9 u8 name expected   10 u8 root is an object   11 u8 inner is one that counts│
 //   │ 12 u8 name   13 u8 word bytes   14 u16 held bytes   16 u16 client bytes   18 u16 model bytes│
-//   │ 24 u8[16] word   40 u8[256] client's name   296 u8[256] model   552 u8[560] held            │
+//   │ 20 u32 client's name   24 u8[16] word   40 u8[256] model   296 u8[304] held                 │
 //   └────────────────────────────────────────────────────────────────────────────────────────────┘
 export const AT_DEPTH: usize = 0;
 export const AT_EVENT_STREAM: usize = 4;
@@ -20,17 +20,17 @@ export const AT_WORD_BYTES: usize = 13;
 export const AT_HELD_BYTES: usize = 14;
 export const AT_CLIENT_BYTES: usize = 16;
 export const AT_MODEL_BYTES: usize = 18;
+export const AT_CLIENT: usize = 20;
 export const AT_WORD: usize = 24;
-export const AT_CLIENT: usize = 40;
-export const AT_MODEL: usize = 296;
-export const AT_HELD: usize = 552;
+export const AT_MODEL: usize = 40;
+export const AT_HELD: usize = 296;
 
 /** Bytes of a restore record. */
-export const RESTORE_BYTES: usize = 1112;
+export const RESTORE_BYTES: usize = 600;
 /** Bytes of a name; longer ones are not kept. */
 export const RESTORE_NAME_BYTES_MAX: u32 = 256;
 /** Bytes of a value, as it stands in the text, that can be held back at a chunk's end; a longer one is left as it is. */
-export const RESTORE_HELD_BYTES_MAX: u32 = 560;
+export const RESTORE_HELD_BYTES_MAX: u32 = 304;
 /** Longest name of a member that matters: "response". */
 export const WORD_BYTES_MAX: u32 = 8;
 

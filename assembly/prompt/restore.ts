@@ -54,9 +54,9 @@ export function restoreSetModel(record: usize, ptr: usize, bytes: u32): void {
   store<u16>(record, <u16>bytes, AT_MODEL_BYTES);
 }
 
-/** The name that the client used, likewise; 0 bytes = it named none. */
+/** The name that the client used, likewise, but left where it is for as long as the record is used; 0 bytes = none. */
 export function restoreSetClient(record: usize, ptr: usize, bytes: u32): void {
-  memory.copy(record + AT_CLIENT, ptr, bytes);
+  store<u32>(record, <u32>ptr, AT_CLIENT);
   store<u16>(record, <u16>bytes, AT_CLIENT_BYTES);
 }
 
@@ -77,7 +77,7 @@ export function restoreBegin(record: usize, isEventStream: bool): void {
   store<u8>(record, isEventStream ? 1 : 0, AT_EVENT_STREAM);
 }
 
-const heldBefore: usize = memory.data(560);
+const heldBefore: usize = memory.data(304);
 
 // The edit in hand: up to where the chunk stands in the output, and where a model's value began.
 let copied: usize = 0;
@@ -307,7 +307,7 @@ function endModel(record: usize, quote: usize): void {
   }
   if (!isOurs) return giveUp(record);
   writeBytes(copied, <u32>(valueStart - copied));
-  writeJsonInner(record + AT_CLIENT, load<u16>(record, AT_CLIENT_BYTES));
+  writeJsonInner(<usize>load<u32>(record, AT_CLIENT), load<u16>(record, AT_CLIENT_BYTES));
   copied = quote;
   store<u16>(record, 0, AT_HELD_BYTES);
 }

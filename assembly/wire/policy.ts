@@ -44,7 +44,7 @@ export const RULE_AT_TARGETS = 12;
 export const TARGET_AT_WEIGHT = 8;
 
 /** Bytes of one policy. The sidecar does not push a larger one, the gateway refuses it with 413. */
-export const POLICY_BYTES_MAX = 262144;
+export const POLICY_BYTES_MAX = 98304;
 /** Objectives of one policy. The sidecar leaves out the surplus, last by name, and counts it. */
 export const POLICY_OBJECTIVES_MAX = 1024;
 /** Rewrite rules of one policy. The sidecar leaves out the surplus, last in precedence, and counts it. */

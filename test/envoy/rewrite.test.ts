@@ -312,7 +312,7 @@ describe.each(ENVOY_VERSIONS)("a split on Envoy %s", (version) => {
     expect([...seen].toSorted()).toEqual(["canary", "stable"]);
   });
 
-  it("follows a new policy with the next request", async () => {
+  it("follows a new policy at once", async () => {
     await pushPolicy(gateway, { m: "canary" });
     expect(await modelOf([user("x")])).toBe("canary");
     await pushPolicy(gateway, {});

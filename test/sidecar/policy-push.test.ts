@@ -70,8 +70,8 @@ describe("the bytes of a policy", () => {
           ...Array.from({ length: 16 }, (_, k): [string, number] => [`${i}-${k}`.padStart(256, "t"), 1]),
         ),
       );
-    expect(encodePolicy(policyOf(names(50))).bytes.length).toBeLessThanOrEqual(POLICY_BYTES_MAX);
-    expect(() => encodePolicy(policyOf(names(70)))).toThrow(PolicyTooLargeError);
+    expect(encodePolicy(policyOf(names(15))).bytes.length).toBeLessThanOrEqual(POLICY_BYTES_MAX);
+    expect(() => encodePolicy(policyOf(names(25)))).toThrow(PolicyTooLargeError);
   });
 });
 
@@ -219,7 +219,7 @@ describe("a pool's policy", () => {
       Array.from({ length: 1_024 }, (_, i) => [`${i}`.padStart(253, "o"), 1] as const),
     );
     decide(policyOf([], objectives));
-    await expect.poll(() => page("/readyz")).toMatch(/policy needs \d+ bytes, the limit is 262144/);
+    await expect.poll(() => page("/readyz")).toMatch(/policy needs \d+ bytes, the limit is 98304/);
     await beats(control, 2);
     expect(control.policies).toHaveLength(1);
     expect(control.heldPolicies.get("default")).toBe(encodePolicy(FIRST).id);

@@ -95,7 +95,7 @@ describe("a policy's check", () => {
     [
       "too many bytes",
       () => Buffer.alloc(wire.POLICY_BYTES_MAX + 1),
-      "totalBytes: 262145: expected at most 262144",
+      "totalBytes: 98305: expected at most 98304",
     ],
     ["another magic", () => u32(0, 0x31535045), 'magic: 827543621: expected 827084869, "EPL1"'],
     [

@@ -15,6 +15,7 @@ export { promptErrorBytes, promptErrorOffset, promptErrorPtr } from "../../../as
 export {
   promptApi,
   promptAudios,
+  promptConversation,
   promptCount,
   promptEnd,
   promptErrorCode,

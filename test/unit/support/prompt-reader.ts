@@ -12,6 +12,7 @@ interface PromptExports {
   begin(api: number): void;
   feed(from: number, len: number, chunk: number): number;
   keyAt(index: number, root: bigint): bigint;
+  promptConversation(record: number): bigint;
   chainKeyCount(chain: number): number;
   chainTextBytes(chain: number): number;
   chainPagesInUse(): number;
@@ -140,6 +141,11 @@ export class PromptReader {
     this.exports.feed(0, bytes.length, chunk ?? Math.max(bytes.length, 1));
     const code = this.exports.promptEnd(this.exports.recordPtr());
     return this.known(code);
+  }
+
+  /** What tells the conversation of the last body read apart. */
+  conversation(): bigint {
+    return BigInt.asUintN(64, this.exports.promptConversation(this.exports.recordPtr()));
   }
 
   /** What is known after the first bytes of a body, before its end. */
