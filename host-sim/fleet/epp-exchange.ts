@@ -64,10 +64,11 @@ export class EppExchange {
     this.lastAddress = replicaAddress(endpoint);
   }
 
-  /** The host of the last attempt answers. */
-  answeredBy(endpoint: number): void {
+  /** The host of the last attempt sends its response headers. */
+  answer(endpoint: number, status: number, contentType: string): void {
     this.stream.info.upstreamAddress = replicaAddress(endpoint);
     this.stream.info.attemptCount = this.attempts + 1;
+    this.stream.responseHeaders({ ":status": String(status), "content-type": contentType });
   }
 
   /** Envoy's answer when every attempt failed to connect. */

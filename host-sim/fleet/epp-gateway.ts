@@ -130,13 +130,15 @@ export class EppGateway implements Gateway {
     this.exchanges.get(request.index)!.connectFailed(endpoint);
   }
 
-  firstToken(request: FleetRequest, endpoint: number, nowMs: number): void {
+  connected(request: FleetRequest, endpoint: number, nowMs: number): void {
     this.clock.advanceTo(nowMs);
-    const exchange = this.exchanges.get(request.index)!;
-    exchange.answeredBy(endpoint);
-    const { stream } = exchange;
-    stream.responseHeaders({ ":status": "200", "content-type": "text/event-stream" });
-    stream.responseBody(answerEvent(request));
+    this.exchanges.get(request.index)!.answer(endpoint, 200, "text/event-stream");
+    this.settle();
+  }
+
+  firstToken(request: FleetRequest, _endpoint: number, nowMs: number): void {
+    this.clock.advanceTo(nowMs);
+    this.exchanges.get(request.index)!.stream.responseBody(answerEvent(request));
     this.settle();
   }
 
@@ -152,12 +154,9 @@ export class EppGateway implements Gateway {
     const { stream } = exchange;
     if (ending.status === 200) stream.responseBody(lastEvents(request, ending), true);
     else if (exchange.allConnectsFailed) exchange.refused();
-    else if (ending.status === 503) {
-      exchange.answeredBy(endpoint);
-      stream.upstreamReset();
-    } else {
-      exchange.answeredBy(endpoint);
-      stream.responseHeaders({ ":status": String(ending.status), "content-type": "application/json" });
+    else if (ending.status === 503) stream.upstreamReset();
+    else {
+      exchange.answer(endpoint, ending.status, "application/json");
       stream.responseBody(failureBody(ending.status), true);
     }
     this.settle();

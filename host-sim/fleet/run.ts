@@ -281,6 +281,7 @@ class FleetRun {
     try {
       const engineRequest = replica.accepting!.submit(submission, nowMs);
       this.flights.set(engineRequest, { request, gateway, endpoint, engineRequest });
+      this.gateways[gateway]!.connected?.(request, endpoint, nowMs);
     } catch (error) {
       if (!(error instanceof SequenceTooLongError)) throw error;
       this.gateways[gateway]!.finished?.(request, endpoint, unanswered(STATUS_TOO_LONG, request), nowMs);

@@ -113,8 +113,8 @@ export interface Ending {
 
 /**
  * One gateway: it sees only its own requests and what was scraped. All times are the simulation's, ms.
- * Calls for one request come in the order route, (connectFailed, …), firstToken, finished; a request that fails
- * before its first token has no firstToken.
+ * Calls for one request come in the order route, (connectFailed, …), connected, firstToken, finished; a request
+ * that no replica takes has no connected, one that fails before its first token no firstToken.
  */
 export interface Gateway {
   /** What a sidecar delivers: one scrape a replica, by index. */
@@ -122,6 +122,8 @@ export interface Gateway {
   route(request: FleetRequest, nowMs: number): Choice;
   /** The connection to `endpoint` was refused; the request goes to the next fallback, if there is one. */
   connectFailed?(request: FleetRequest, endpoint: number, nowMs: number): void;
+  /** `endpoint` took the request and sent its response headers, as vLLM does before it computes. */
+  connected?(request: FleetRequest, endpoint: number, nowMs: number): void;
   firstToken?(request: FleetRequest, endpoint: number, nowMs: number): void;
   /** `tokens` is called after every so many tokens of an answer; absent: never. */
   readonly tokensEvery?: number;

@@ -120,11 +120,12 @@ describe("an epp gateway", () => {
       chosen.push(list.split(",")[0]!);
       const { endpoint, fallbacks } = gateway.route(request, nowMs);
       expect([endpoint, ...fallbacks!].map(replicaAddress).join(",")).toBe(list);
+      gateway.connected(request, endpoint, nowMs);
       gateway.firstToken(request, endpoint, nowMs + 2);
       gateway.finished(request, endpoint, ANSWERED(request), nowMs + 3);
-      clock.advanceTo(nowMs + 2);
       Object.assign(stream.info, { upstreamAddress: replicaAddress(endpoint), attemptCount: 1 });
       stream.responseHeaders({ ":status": "200", "content-type": "text/event-stream" });
+      clock.advanceTo(nowMs + 2);
       stream.responseBody('data: {"choices":[]}\n\n');
       clock.advanceTo(nowMs + 3);
       stream.responseBody(lastEvents(request, ANSWERED(request)), true);
@@ -141,6 +142,7 @@ describe("an epp gateway", () => {
       const { inflightRequests, inflightTokens } = statusAt(gateway, nowMs).pools[0]!.endpoints[endpoint]!;
       return [inflightRequests, Number(inflightTokens) > 0];
     };
+    gateway.connected(request, endpoint, 10);
     expect(inflight(120)).toEqual([1, true]);
     gateway.firstToken(request, endpoint, 130);
     expect(inflight(240)).toEqual([1, false]);
@@ -152,6 +154,7 @@ describe("an epp gateway", () => {
     const gateway = await startGateway({ config: settings({ responseSampleEvery: 1 }) });
     const request = fleetRequest(0, 0, 2000, 5);
     const { endpoint } = gateway.route(request, 10);
+    gateway.connected(request, endpoint, 10);
     gateway.firstToken(request, endpoint, 20);
     gateway.finished(request, endpoint, { ...ANSWERED(request), cachedTokens: 160 }, 30);
     const { counters } = statusAt(gateway, 600);
@@ -165,6 +168,7 @@ describe("an epp gateway", () => {
     expect(choice.fallbacks).toHaveLength(2);
     const [fallback] = choice.fallbacks!;
     gateway.connectFailed(first, choice.endpoint);
+    gateway.connected(first, fallback!, 10);
     gateway.firstToken(first, fallback!, 40);
     gateway.finished(first, fallback!, ANSWERED(first), 60);
     expect(statusAt(gateway, 600).counters).toMatchObject({ requestsRetried: 1, prefixesMoved: 1 });
@@ -172,6 +176,7 @@ describe("an epp gateway", () => {
       const request = fleetRequest(index, 0, 600, 2);
       const { endpoint, fallbacks } = gateway.route(request, 600 + index);
       expect([endpoint, ...fallbacks!]).not.toContain(choice.endpoint);
+      gateway.connected(request, endpoint, 600 + index);
       gateway.firstToken(request, endpoint, 600 + index);
       gateway.finished(request, endpoint, ANSWERED(request), 600 + index);
     }
@@ -184,8 +189,12 @@ describe("an epp gateway", () => {
         for (const endpoint of list) gateway.connectFailed(request, endpoint);
         return 503;
       },
-      () => 503,
       (request, list, nowMs) => {
+        gateway.connected(request, list[0]!, nowMs);
+        return 503;
+      },
+      (request, list, nowMs) => {
+        gateway.connected(request, list[0]!, nowMs);
         gateway.firstToken(request, list[0]!, nowMs);
         return 503;
       },

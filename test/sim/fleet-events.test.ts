@@ -73,6 +73,7 @@ describe("events of a run", () => {
     ).toEqual([
       ["route", undefined],
       ["connectFailed", 0],
+      ["connected", 1],
       ["firstToken", 1],
       ["finished", 1],
     ]);

@@ -64,6 +64,7 @@ describe("runFleet", () => {
     const ending = { status: 200, promptTokens: 30, outputTokens: 3, cachedTokens: 0 };
     expect(calls.filter(({ name }) => name !== "scraped")).toEqual([
       { name: "route", nowMs: 100, gateway: 0, request: 0 },
+      { name: "connected", nowMs: 100, gateway: 0, request: 0, endpoint: 1 },
       { name: "firstToken", nowMs: 135, gateway: 0, request: 0, endpoint: 1 },
       { name: "finished", nowMs: 155, gateway: 0, request: 0, endpoint: 1, ending },
     ]);
@@ -214,6 +215,7 @@ describe("runFleet", () => {
       ["refused", -1, 5],
       ["refused", -1, 6],
     ]);
+    expect(calls.map(({ name }) => name)).not.toContain("connected");
     const ended = calls.filter(({ name }) => name === "finished");
     expect(ended.map(({ ending }) => ending!.status)).toEqual([400]);
   });

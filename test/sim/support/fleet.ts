@@ -70,7 +70,7 @@ export function randomWorkload(seed: number, count: number, gapMs: number): Work
 
 /** One call of a gateway. */
 export interface Call {
-  readonly name: "scraped" | "route" | "connectFailed" | "firstToken" | "tokens" | "finished";
+  readonly name: "scraped" | "route" | "connectFailed" | "connected" | "firstToken" | "tokens" | "finished";
   readonly nowMs: number;
   readonly gateway: number;
   readonly request?: number;
@@ -98,6 +98,7 @@ export function recordingPolicy(
       },
       connectFailed: ({ index: request }, endpoint, nowMs) =>
         note("connectFailed", nowMs, { request, endpoint }),
+      connected: ({ index: request }, endpoint, nowMs) => note("connected", nowMs, { request, endpoint }),
       firstToken: ({ index: request }, endpoint, nowMs) => note("firstToken", nowMs, { request, endpoint }),
       tokens: ({ index: request }, endpoint, _count, nowMs) => note("tokens", nowMs, { request, endpoint }),
       finished: ({ index: request }, endpoint, ending, nowMs) =>
