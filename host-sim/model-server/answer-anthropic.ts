@@ -15,11 +15,11 @@ function stopReason(sequence: Sequence): string {
 }
 
 function usageBody(job: GenerationJob): object {
-  const { promptTokens, completionTokens, cachedTokens } = usageOf(job);
+  const { promptTokens, completionTokens, cachedTokens, createdCacheTokens } = usageOf(job);
   return {
-    input_tokens: promptTokens - cachedTokens,
+    input_tokens: promptTokens - cachedTokens - createdCacheTokens,
     output_tokens: completionTokens,
-    cache_creation_input_tokens: 0,
+    cache_creation_input_tokens: createdCacheTokens,
     cache_read_input_tokens: cachedTokens,
   };
 }

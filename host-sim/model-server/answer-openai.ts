@@ -23,15 +23,15 @@ interface Dialect {
   readonly roleChunk: boolean;
   whole(sequence: Sequence, text: string): object;
   chunk(sequence: Sequence, text: string, last: boolean): object;
-  /** `created_cache_tokens` of the usage. */
-  readonly createdCacheTokens: 0 | null;
+  /** Whether the usage tells `created_cache_tokens`. */
+  readonly tellsCreated: boolean;
 }
 
 const CHAT: Dialect = {
   wholeObject: "chat.completion",
   chunkObject: "chat.completion.chunk",
   roleChunk: true,
-  createdCacheTokens: 0,
+  tellsCreated: true,
   whole: (sequence, text) => ({
     index: sequence.index,
     message: {
@@ -63,7 +63,7 @@ const COMPLETION: Dialect = {
   wholeObject: "text_completion",
   chunkObject: "text_completion",
   roleChunk: false,
-  createdCacheTokens: null,
+  tellsCreated: false,
   whole: (sequence, text) => ({
     index: sequence.index,
     text,
@@ -102,7 +102,7 @@ class OpenAiWhole implements GenerationSink {
 
   done(job: GenerationJob): void {
     const { exchange, id, createdSeconds, modelName, fingerprint } = this.context;
-    const { promptTokens, completionTokens, cachedTokens } = usageOf(job);
+    const { promptTokens, completionTokens, cachedTokens, createdCacheTokens } = usageOf(job);
     const chat = this.dialect === CHAT;
     const answer = {
       id,
@@ -120,7 +120,7 @@ class OpenAiWhole implements GenerationSink {
         completion_tokens: completionTokens,
         prompt_tokens_details: {
           cached_tokens: cachedTokens,
-          created_cache_tokens: this.dialect.createdCacheTokens,
+          created_cache_tokens: this.dialect.tellsCreated ? createdCacheTokens : null,
           multimodal_tokens: null,
         },
         completion_tokens_details: null,
@@ -170,7 +170,7 @@ class OpenAiStream implements GenerationSink {
   done(job: GenerationJob): void {
     const { call, exchange } = this.context;
     if (call.includeUsage) {
-      const { promptTokens, completionTokens, cachedTokens } = usageOf(job);
+      const { promptTokens, completionTokens, cachedTokens, createdCacheTokens } = usageOf(job);
       exchange.event({
         ...this.head(),
         choices: [],
@@ -180,7 +180,7 @@ class OpenAiStream implements GenerationSink {
           completion_tokens: completionTokens,
           prompt_tokens_details: {
             cached_tokens: cachedTokens,
-            ...(this.dialect.createdCacheTokens === null ? {} : { created_cache_tokens: 0 }),
+            ...(this.dialect.tellsCreated ? { created_cache_tokens: createdCacheTokens } : {}),
           },
         },
         system_fingerprint: this.context.fingerprint,

@@ -60,12 +60,12 @@ function response(context: AnswerContext, job: GenerationJob | null, text: strin
 }
 
 function usageBody(job: GenerationJob): object {
-  const { promptTokens, completionTokens, cachedTokens } = usageOf(job);
+  const { promptTokens, completionTokens, cachedTokens, createdCacheTokens } = usageOf(job);
   return {
     input_tokens: promptTokens,
     input_tokens_details: {
       cached_tokens: cachedTokens,
-      cache_write_tokens: 0,
+      cache_write_tokens: createdCacheTokens,
       input_tokens_per_turn: [],
       cached_tokens_per_turn: [],
     },

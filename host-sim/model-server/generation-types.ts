@@ -36,6 +36,8 @@ export interface Usage {
   readonly promptTokens: number;
   readonly completionTokens: number;
   readonly cachedTokens: number;
+  /** Prompt tokens in full blocks that this call added to the prefix cache; 0 when they were pulled. */
+  readonly createdCacheTokens: number;
 }
 
 /** Receives a call's progress. Exactly one of `done` and `failed` comes, last, unless the call is aborted. */
@@ -75,11 +77,17 @@ export function usageOf(job: GenerationJob): Usage {
   }
   let promptTokens = 0;
   for (const tokens of prompts.values()) promptTokens += tokens;
-  const request = job.sequences[0]?.request;
-  const cachedTokens = request === undefined ? 0 : Math.max(0, request.cachedTokens);
-  return {
-    promptTokens,
-    completionTokens,
-    cachedTokens: request === undefined ? 0 : (job.leg?.cachedTokens(request) ?? cachedTokens),
-  };
+  const first = job.sequences[0];
+  if (first?.request === undefined) {
+    return { promptTokens, completionTokens, cachedTokens: 0, createdCacheTokens: 0 };
+  }
+  const cachedTokens = job.leg?.cachedTokens(first.request) ?? Math.max(0, first.request.cachedTokens);
+  return { promptTokens, completionTokens, cachedTokens, createdCacheTokens: createdCacheTokens(first) };
+}
+
+function createdCacheTokens({ engine, request }: Sequence): number {
+  const { blockSize, prefixCaching } = engine.engine.config;
+  if (request === undefined || !prefixCaching || request.pulledTokens > 0) return 0;
+  const fullBlockTokens = Math.floor(request.promptTokens / blockSize) * blockSize;
+  return Math.max(0, fullBlockTokens - Math.max(0, request.cachedTokens));
 }

@@ -37,6 +37,25 @@ describe("chat completions", () => {
     expect(encode(answer.choices[0].message.content)).toHaveLength(4);
   });
 
+  it("tells the tokens of full blocks that it adds to the prefix cache", async () => {
+    const replica = await startReplica();
+    const usage = async (words: number): Promise<{ full: number; cached: number; created: number }> => {
+      const messages = [{ role: "user", content: "word ".repeat(words) }];
+      const { text } = await send(replica, CHAT, { messages, max_tokens: 1 });
+      const { prompt_tokens, prompt_tokens_details: details } = JSON.parse(text).usage;
+      const { cached_tokens: cached, created_cache_tokens: created } = details;
+      return { full: Math.floor(prompt_tokens / 16) * 16, cached, created };
+    };
+    const { full, cached, created } = await usage(60);
+    expect([cached, created]).toEqual([0, full]);
+    expect(full).toBeGreaterThan(32);
+    expect(await usage(60)).toEqual({ full, cached: full, created: 0 });
+    const longer = await usage(100);
+    expect(longer.cached).toBeGreaterThan(16);
+    expect(longer.created).toBe(longer.full - longer.cached);
+    expect(longer.created).toBeGreaterThan(16);
+  });
+
   it("streams the role, each token, the usage and [DONE]", async () => {
     const replica = await startReplica();
     const body = { ...HELLO, max_tokens: 3, stream: true, stream_options: { include_usage: true } };
@@ -249,13 +268,20 @@ describe("messages (Anthropic)", () => {
     expect(text).not.toContain("[DONE]");
   });
 
-  it("takes cached tokens out of input_tokens", async () => {
+  it("takes tokens read from and written to the cache out of input_tokens", async () => {
     const replica = await startReplica();
     const long = { ...body, system: "a long system prompt ".repeat(30) };
     const { usage: cold } = JSON.parse((await send(replica, "/v1/messages", long)).text);
     const { usage: warm } = JSON.parse((await send(replica, "/v1/messages", long)).text);
-    expect(warm.cache_read_input_tokens).toBeGreaterThan(100);
-    expect(warm.input_tokens + warm.cache_read_input_tokens).toBe(cold.input_tokens);
+    expect(cold).toMatchObject({ cache_read_input_tokens: 0 });
+    expect(cold.cache_creation_input_tokens).toBeGreaterThan(100);
+    expect(cold.cache_creation_input_tokens % 16).toBe(0);
+    expect(cold.input_tokens).toBeLessThan(16);
+    expect(warm).toMatchObject({
+      cache_read_input_tokens: cold.cache_creation_input_tokens,
+      cache_creation_input_tokens: 0,
+      input_tokens: cold.input_tokens,
+    });
   });
 
   it("counts tokens", async () => {
@@ -263,7 +289,8 @@ describe("messages (Anthropic)", () => {
     const { max_tokens: _, ...rest } = body;
     const count = JSON.parse((await send(replica, "/v1/messages/count_tokens", rest)).text);
     const answer = JSON.parse((await send(replica, "/v1/messages", body)).text);
-    expect(count.input_tokens).toBe(answer.usage.input_tokens);
+    const { input_tokens, cache_creation_input_tokens } = answer.usage;
+    expect(count.input_tokens).toBe(input_tokens + cache_creation_input_tokens);
   });
 });
 

@@ -151,7 +151,7 @@ describe("a decode leg", () => {
     expect([status, contentOf(text)]).toEqual([200, expected]);
     const { usage, kv_transfer_params } = JSON.parse(text);
     expect(kv_transfer_params).toBeNull();
-    expect(usage.prompt_tokens_details.cached_tokens).toBe(0);
+    expect(usage.prompt_tokens_details).toMatchObject({ cached_tokens: 0, created_cache_tokens: 0 });
     const tokens = usage.prompt_tokens as number;
     const blocks = Math.ceil(tokens / 16);
     const page = await get(pair.decoder, "/metrics");
@@ -250,8 +250,8 @@ describe("a decode leg", () => {
   });
 
   it("keeps the prefiller's blocks alive while it waits for room", async () => {
-    const { prefiller, decoder } = await startPair("nixl", { engine: { holdMs: 300, sequencesMax: 1 } });
-    const busy = send(decoder, CHAT, chat("busy", { max_tokens: 400 }));
+    const { prefiller, decoder } = await startPair("nixl", { engine: { holdMs: 1000, sequencesMax: 1 } });
+    const busy = send(decoder, CHAT, chat("busy", { max_tokens: 900 }));
     await until(() => decoder.generation.engines[0]!.engine.runningCount === 1);
     const { params } = await prefill(prefiller, chat("alpha"));
     const { status, text } = await send(decoder, CHAT, decodeBody(chat("alpha"), params));
@@ -279,7 +279,7 @@ describe("faults", () => {
   });
 
   it("a stream that fails opens, then tells the error", async () => {
-    const { prefiller, decoder } = await startPair("nixl");
+    const { prefiller, decoder } = await startPair("nixl", { handshakeTimeoutMs: 50 });
     const { params } = await prefill(prefiller, chat("alpha"));
     await prefiller.kill();
     const { status, text } = await send(decoder, CHAT, decodeBody(chat("alpha", { stream: true }), params));
@@ -296,7 +296,7 @@ describe("faults", () => {
       { remote_engine_id: "11111111-2222-3333-4444-555555555555" },
     ],
   ])("%s: 500", async (_, change) => {
-    const pair = await startPair("nixl");
+    const pair = await startPair("nixl", { handshakeTimeoutMs: 500 });
     const { status, text } = await bothLegs(pair, chat("alpha"), (params) => ({ ...params, ...change }));
     expect([status, text]).toEqual([500, INTERNAL]);
     expect(pair.decoder.generation.inFlight).toBe(0);
