@@ -79,7 +79,7 @@ describe("strict mode", () => {
   });
 
   it("answers a dead prefiller as a real decoder does", async () => {
-    const { prefiller, decoder } = await startPair("nixl", { strict: true });
+    const { prefiller, decoder } = await startPair("nixl", { strict: true, handshakeTimeoutMs: 50 });
     const { params } = await prefill(prefiller, chat("alpha"));
     await prefiller.kill();
     expect((await send(decoder, CHAT, decodeBody(chat("alpha"), params))).status).toBe(500);

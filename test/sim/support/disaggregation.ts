@@ -35,7 +35,7 @@ export async function startPair(
 ): Promise<{ prefiller: SimulatedReplica; decoder: SimulatedReplica }> {
   const { replica, engine, ...config } = options;
   const start = (role: "prefill" | "decode"): Promise<SimulatedReplica> => {
-    const disaggregation = { ...noDisaggregation(), connector, role, handshakeTimeoutMs: 100, ...config };
+    const disaggregation = { ...noDisaggregation(), connector, role, ...config };
     return startReplica({ ...replica, name: role, disaggregation }, engine);
   };
   return { prefiller: await start("prefill"), decoder: await start("decode") };
