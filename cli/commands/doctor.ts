@@ -2,6 +2,7 @@
 import type { Command } from "commander";
 import { AdminUnreachableError, collect, type Observation, type Places } from "./doctor/collect.ts";
 import { error, type Finding } from "./doctor/finding.ts";
+import { moduleFindings } from "./doctor/module-checks.ts";
 import {
   bufferFindings,
   envoyFindings,
@@ -10,10 +11,12 @@ import {
   snapshotFindings,
   statisticsFindings,
 } from "./doctor/plugin-checks.ts";
+import { policyFindings } from "./doctor/policy-checks.ts";
 import { routeFindings } from "./doctor/route-checks.ts";
 
 const CHECKS: readonly ((observation: Observation) => Finding[])[] = [
   envoyFindings,
+  moduleFindings,
   pluginFindings,
   bufferFindings,
   routeFindings,

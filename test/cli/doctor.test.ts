@@ -42,12 +42,17 @@ function observation(fields: Partial<Observation> = {}, bootstrap = shipped()): 
     version: "1.40.0",
     view: readConfigDump(dumpOf(bootstrap)),
     stats: new Map(),
-    status: { target: "x", value: { pools: [{ name: "pool", snapshotAgeMs: 5, readyEndpoints: 2 }] } },
+    status: {
+      target: "x",
+      value: { version: 1, pools: [{ name: "pool", snapshotAgeMs: 5, readyEndpoints: 2 }] },
+    },
+    moduleSha256: "ours",
     readiness: { value: { status: 200, body: { ready: true, status: "ready", reasons: [] } } },
     ...fields,
   };
 }
 
+const SNAPSHOT = { name: "pool", snapshotAgeMs: 5, readyEndpoints: 2 };
 const codes = (seen: Observation): string[] => judge(seen).findings.map(({ code }) => code);
 
 describe("a gateway view", () => {
@@ -127,9 +132,15 @@ describe("doctor", () => {
     ["header-only", { stats: new Map([["wasmcustom.epp_header_only", 1]]) }],
     [
       "snapshot-old",
-      { status: { target: "x", value: { pools: [{ snapshotAgeMs: 3001, readyEndpoints: 1 }] } } },
+      { status: { target: "x", value: { version: 1, pools: [{ snapshotAgeMs: 3001, readyEndpoints: 1 }] } } },
     ],
-    ["snapshot-missing", { status: { target: "x", value: { pools: [{ snapshotAgeMs: null }] } } }],
+    [
+      "snapshot-missing",
+      { status: { target: "x", value: { version: 1, pools: [{ snapshotAgeMs: null }] } } },
+    ],
+    ["foreign-module", { status: { target: "x", failure: "answered 404", answered: 404 } }],
+    ["control-unreachable", { status: { target: "x", failure: "answered 401", answered: 401 } }],
+    ["module-version", { status: { target: "x", value: { version: 2, pools: [SNAPSHOT] } } }],
     ["sidecar-unreachable", { readiness: { failure: "refused" } }],
     ["sidecar-not-ready", { readiness: { value: { status: 503, body: { reasons: ["a", "b"] } } } }],
     [
@@ -143,9 +154,37 @@ describe("doctor", () => {
   it.each<[string, Partial<Observation>]>([
     ["the oldest Envoy", { version: "1.36.0" }],
     ["a later major version", { version: "2.0.0" }],
-    ["a snapshot as old as may be", { status: { target: "x", value: { pools: [{ snapshotAgeMs: 3000 }] } } }],
+    [
+      "a snapshot as old as may be",
+      { status: { target: "x", value: { version: 1, pools: [{ snapshotAgeMs: 3000 }] } } },
+    ],
   ])("finds nothing in %s", (_, fields) => {
     expect(codes(observation(fields))).toEqual([]);
+  });
+
+  it.each<[string, unknown]>([
+    ["an answer of another server", { hello: "world" }],
+    ["a version without pools", { version: 1 }],
+  ])("takes %s for a foreign module", (_, value) => {
+    expect(codes(observation({ status: { target: "x", value } }))).toContain("foreign-module");
+  });
+
+  it.each<[string, object, object, string[]]>([
+    ["two files", { local: { filename: "/a" } }, { local: { filename: "/b" } }, ["module-differs"]],
+    ["one file", { local: { filename: "/a" } }, { local: { filename: "/a" } }, []],
+    ["two sums", { remote: { sha256: "ours" } }, { remote: { sha256: "b" } }, ["module-differs"]],
+    ["the sum of the file beside it", { remote: { sha256: "ours" } }, { local: { filename: "/a" } }, []],
+    ["another sum", { remote: { sha256: "b" } }, { local: { filename: "/a" } }, ["module-differs"]],
+    ["bytes inside the configuration", { local: { inline_bytes: "" } }, { local: { filename: "/a" } }, []],
+  ])("compares the modules of both roles: %s", (_, picker, ingest, expected) => {
+    const bootstrap = shipped();
+    managerOf(bootstrap).http_filters[0].typed_config.config.vm_config.code = picker;
+    const [, control] = bootstrap.static_resources.listeners;
+    const [filter] = control.filter_chains[0].filters[0].typed_config.http_filters;
+    filter.typed_config.config.vm_config.code = ingest;
+    expect(codes(observation({}, bootstrap))).toEqual(expected);
+    const unknown = codes(observation({ moduleSha256: null }, bootstrap));
+    expect(unknown).toEqual(expected.filter(() => !("remote" in picker) || "remote" in ingest));
   });
 
   it("reports what Envoy refused of its control plane", () => {
@@ -162,7 +201,7 @@ describe("doctor", () => {
     const { configuration } = managerOf(bootstrap).http_filters[0].typed_config.config;
     const parameters = { decisionBytesMax: 1024, snapshotAgeMaxMs: 500 };
     configuration.value = JSON.stringify({ plugins: [{ type: "epp-wasm-gateway", parameters }] });
-    const status = { target: "x", value: { pools: [{ snapshotAgeMs: 501 }] } };
+    const status = { target: "x", value: { version: 1, pools: [{ snapshotAgeMs: 501 }] } };
     expect(codes(observation({ status }, bootstrap))).toEqual(["snapshot-old"]);
   });
 

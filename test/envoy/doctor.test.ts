@@ -141,6 +141,17 @@ describe("doctor finds", () => {
     expect(exitCodeOf(findings)).toBe(2);
   });
 
+  it.each<[code: string, listener: string]>([
+    ["module-differs", "inference"],
+    ["foreign-module", "epp-control"],
+  ])("%s: another module on listener %s, before any request", async (code, listener) => {
+    await probeWasm();
+    const edit = (bootstrap: Bootstrap): void => {
+      plugin(bootstrap, listener).vm_config.code.local.filename = PROBE_PATH;
+    };
+    expect(await found({ edit, snapshot: false })).toContain(code);
+  });
+
   it("vm-id: roles that do not share their state, and that the picker heard nothing", async () => {
     const edit = (bootstrap: Bootstrap): void => {
       plugin(bootstrap).vm_config.vm_id = "another";
@@ -177,7 +188,7 @@ describe("doctor finds", () => {
       expect((await send(gateway.url, { path: "/", headers })).status).toBe(503);
       await until("a new VM served", async () => (await send(gateway.url, { path: "/" })).status === 200);
       await gateway.push();
-      expect(codes(await look(gateway))).toEqual(["vm-trapped"]);
+      expect(codes(await look(gateway))).toEqual(["module-differs", "vm-trapped"]);
     });
   });
 

@@ -1,7 +1,10 @@
 // Fetches what doctor judges: Envoy's admin pages, the control listener's status, the sidecar's readiness.
+import { createHash } from "node:crypto";
+import { existsSync, readFileSync } from "node:fs";
 import { ControlClient } from "../../../sidecar/push/control-client.ts";
-import { messageOf } from "../../../sidecar/errors.ts";
+import { ControlRefusedError, messageOf } from "../../../sidecar/errors.ts";
 import { request } from "undici";
+import { WASM_PATH } from "../../envoy.ts";
 import { at, list } from "../documents.ts";
 import { type GatewayView, number, readConfigDump } from "./gateway-view.ts";
 
@@ -25,6 +28,9 @@ export interface Places {
 /** A page that could not be had, or its content. */
 export type Page<T> = { readonly value: T } | { readonly failure: string };
 
+/** `answered`: the HTTP status of an answer that is none of ours. */
+export type ControlStatus = (Page<unknown> & { readonly answered?: number }) & { readonly target: string };
+
 /** Everything that is judged. */
 export interface Observation {
   /** Envoy's version, such as "1.36.4". */
@@ -33,9 +39,11 @@ export interface Observation {
   /** Statistics by their full names. */
   readonly stats: ReadonlyMap<string, number>;
   /** GET /status of the control listener; null = there is none to ask. */
-  readonly status: (Page<unknown> & { readonly target: string }) | null;
+  readonly status: ControlStatus | null;
   /** The sidecar's /readyz; null = not asked for. */
   readonly readiness: Page<{ readonly status: number; readonly body: unknown }> | null;
+  /** Of the epp.wasm that is shipped with this command; null = it is not there. */
+  readonly moduleSha256: string | null;
 }
 
 /** Envoy's admin listener does not answer: nothing can be judged. */
@@ -65,6 +73,9 @@ export async function collect(places: Places): Promise<Observation> {
     stats: readStats(stats),
     status: control === undefined ? null : await controlStatus(control, places.token),
     readiness: places.sidecar === undefined ? null : await readiness(places.sidecar),
+    moduleSha256: existsSync(WASM_PATH)
+      ? createHash("sha256").update(readFileSync(WASM_PATH)).digest("hex")
+      : null,
   };
 }
 
@@ -109,14 +120,15 @@ function readStats(stats: unknown): Map<string, number> {
   return new Map(known);
 }
 
-async function controlStatus(target: string, token: string): Promise<Page<unknown> & { target: string }> {
+async function controlStatus(target: string, token: string): Promise<ControlStatus> {
   const isUrl = /^https?:/.test(target);
   const settings = { socketPath: isUrl ? null : target.replace(/^unix:/, ""), origin: isUrl ? target : "" };
   const client = new ControlClient({ ...settings, token, statusIntervalMs: 0 }, () => performance.now());
   try {
     return { target, value: await client.status() };
   } catch (cause) {
-    return { target, failure: messageOf(cause) };
+    const answered = cause instanceof ControlRefusedError ? { answered: cause.status } : {};
+    return { target, failure: messageOf(cause), ...answered };
   } finally {
     await client.close();
   }

@@ -11,6 +11,8 @@ export interface PluginUse {
   readonly name: string;
   readonly role: "picker" | "ingest";
   readonly vmId: string;
+  /** Where the module comes from: a file of the pod, or what the control plane serves, by its sum. */
+  readonly module: { readonly file?: string | undefined; readonly sha256?: string | undefined };
   readonly stopIteration: boolean;
   /** FAIL_RELOAD, FAIL_OPEN, FAIL_CLOSED; "UNSPECIFIED" fails closed. */
   readonly failurePolicy: string;
@@ -130,6 +132,10 @@ function pluginOf(listener: Fields, manager: Fields, filter: unknown, resources:
       name: text(at(plugin, "name")) ?? "",
       role,
       vmId: text(at(plugin, "vm_config", "vm_id")) ?? "",
+      module: {
+        file: text(at(plugin, "vm_config", "code", "local", "filename")),
+        sha256: text(at(plugin, "vm_config", "code", "remote", "sha256")),
+      },
       stopIteration: at(plugin, "allow_on_headers_stop_iteration") === true,
       failurePolicy: text(at(plugin, "failure_policy")) ?? "UNSPECIFIED",
       configuration: text(at(plugin, "configuration", "value")) ?? "",
