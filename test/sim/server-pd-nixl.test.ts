@@ -250,16 +250,24 @@ describe("a decode leg", () => {
   });
 
   it("keeps the prefiller's blocks alive while it waits for room", async () => {
-    const { prefiller, decoder } = await startPair("nixl", { engine: { holdMs: 1000, sequencesMax: 1 } });
-    const busy = send(decoder, CHAT, chat("busy", { max_tokens: 900 }));
+    const { prefiller, decoder } = await startPair("nixl", { engine: { holdMs: 6000, sequencesMax: 1 } });
+    const abort = new AbortController();
+    const busy = fetch(decoder.url + CHAT, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(chat("busy", { max_tokens: 3900 })),
+      signal: abort.signal,
+    });
     await until(() => decoder.generation.engines[0]!.engine.runningCount === 1);
     const { params } = await prefill(prefiller, chat("alpha"));
-    const { status, text } = await send(decoder, CHAT, decodeBody(chat("alpha"), params));
-    expect(status).toBe(200);
-    expect(contentOf(text)).not.toContain("\uFFFD");
-    expect(statusOf(prefiller).issued[0]!.state).toBe("fetched");
-    expect(statusOf(decoder).staleReads).toBe(0);
-    await busy;
+    const expiresMs = (): number => [...prefiller.generation.engines[0]!.engine.holds][0]!.expiresMs;
+    const promisedMs = expiresMs();
+    const waiting = send(decoder, CHAT, decodeBody(chat("alpha"), params));
+    await until(() => expiresMs() > promisedMs);
+    abort.abort();
+    await Promise.allSettled([busy]);
+    expect(contentOf((await waiting).text)).not.toContain("\uFFFD");
+    await until(() => statusOf(prefiller).issued[0]!.state === "fetched");
   });
 });
 
