@@ -9,7 +9,7 @@ import { loadSettings } from "../../sidecar/config/load.ts";
 import { makeLogger } from "../../sidecar/log.ts";
 import { at, build } from "../gateways/folders.ts";
 import type { Resource } from "../gateways/resource-schemas.ts";
-import type { Json, Shape } from "../gateways/shape.ts";
+import { having, type Json, type Shape } from "../gateways/shape.ts";
 import { VLLM_032 } from "../sidecar/pages.ts";
 import { FakeModelServer } from "../sidecar/servers.ts";
 import { send } from "./clients.ts";
@@ -201,6 +201,17 @@ describe("a bootstrap's listener", () => {
     await expect(starting).rejects.toMatchObject({ code: "ERR_ENVOY_NOT_READY" });
     expect(probes).toBeGreaterThan(1);
     expect(answers).toBe(0);
+  });
+
+  it("whose module is missing ends Envoy at start, FAIL_RELOAD or not", async () => {
+    const change = ({ listeners }: Shape): void => {
+      for (const plugin of having(listeners, "vm_config"))
+        Object.assign(at<Json>(plugin, "vm_config.code.local")!, { filename: "/etc/epp/none.wasm" });
+    };
+    await expect(start("envoy-gateway", ENVOY_NEWEST, { change })).rejects.toMatchObject({
+      code: "ERR_ENVOY_EXITED",
+      message: expect.stringContaining("none.wasm"),
+    });
   });
 
   it("has the sidecar's state as soon as it opens: the sidecar goes on trying", async () => {

@@ -7,8 +7,8 @@ import { BASES, kustomizations } from "./folders.ts";
 
 const text = readFileSync(join(ROOT, "docs", "ATTACHING.md"), "utf8");
 const doctor = join(ROOT, "cli", "commands", "doctor");
-const source = readdirSync(doctor)
-  .map((file) => readFileSync(join(doctor, file), "utf8"))
+const source = [...readdirSync(doctor).map((file) => join(doctor, file)), `${doctor}.ts`]
+  .map((file) => readFileSync(file, "utf8"))
   .join("\n");
 
 it("names only findings that doctor has", () => {

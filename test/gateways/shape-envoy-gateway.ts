@@ -152,17 +152,24 @@ function cluster(resources: readonly Resource[], endpoints: readonly string[]): 
         },
       ],
     },
-    typed_extension_protocol_options: {
-      "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-        "@type": `${TYPE}envoy.extensions.upstreams.http.v3.HttpProtocolOptions`,
-        common_http_protocol_options: {
-          idle_timeout: at(traffic, "spec.timeout.http.connectionIdleTimeout"),
-        },
-        explicit_http_config: { http_protocol_options: {} },
-      },
-    },
+    ...protocolOptions(at(traffic, "spec.timeout.http.connectionIdleTimeout")),
     load_balancing_policy: overrideHost(balancing.endpointOverride.extractFrom),
     load_assignment: loadAssignment(name, endpoints),
+  };
+}
+
+/** There only where something is to be said (internal/xds/translator/cluster.go). */
+function protocolOptions(idleTimeout: string | undefined): Json {
+  if (idleTimeout === undefined) return {};
+  const options = {
+    "@type": `${TYPE}envoy.extensions.upstreams.http.v3.HttpProtocolOptions`,
+    common_http_protocol_options: { idle_timeout: idleTimeout },
+    explicit_http_config: { http_protocol_options: {} },
+  };
+  return {
+    typed_extension_protocol_options: {
+      "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options,
+    },
   };
 }
 

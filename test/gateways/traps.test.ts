@@ -1,5 +1,5 @@
 // Each trap of the gateways is closed by a manifest: timeouts, limits, patches, sockets, volumes, names.
-import { existsSync, statSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
@@ -16,6 +16,7 @@ const ENDPOINTS = ["10.0.0.1:8000"];
 const STREAMS_MIN = 65_536;
 const CONFIG_MAP_BYTES_MAX = 1_048_576;
 const DESTINATION = "x-gateway-destination-endpoint";
+const HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 const shapes: Readonly<Record<string, () => Shape>> = {
   "envoy/envoy-gateway/base": () => envoyGatewayShape(build(BASES[0]), ENDPOINTS),
@@ -83,6 +84,16 @@ describe.each(Object.entries(shapes))("%s", (_, make) => {
       const budget = at<number>(thresholds, "retry_budget.budget_percent.value");
       expect(budget ?? thresholds["max_retries"]).toBeGreaterThanOrEqual(100);
     }
+  });
+
+  it("ends idle connections before the replicas do, and takes the pick away behind the choice", () => {
+    const pools = shape.clusters.filter((cluster) => cluster["load_balancing_policy"] !== undefined);
+    expect(pools).toHaveLength(1);
+    const options = at<Json>(pools[0], "typed_extension_protocol_options")![HTTP_OPTIONS];
+    expect(at(options, "common_http_protocol_options.idle_timeout")).toBe("4s");
+    const filters = at<Json[]>(options, "http_filters")!;
+    expect(at(filters[0], "typed_config.mutations.request_mutations")).toEqual([{ remove: DESTINATION }]);
+    expect(filters.at(-1)!["name"]).toBe("envoy.filters.http.upstream_codec");
   });
 
   it("reads the pick from the header that the filter writes, and takes it away nowhere before", () => {
@@ -166,6 +177,18 @@ describe("patches that would be passed over in silence", () => {
     expect(() => envoyGatewayShape(resources, ENDPOINTS)).toThrow(PatchNotAppliedError);
   });
 
+  it("are found when the route has another name than the cluster's patch", () => {
+    const resources = structuredClone(build(BASES[0]));
+    Object.assign(find(resources, "HTTPRoute").metadata, { name: "chat" });
+    expect(() => envoyGatewayShape(resources, ENDPOINTS)).toThrow(PatchNotAppliedError);
+  });
+
+  it("are found when no timeout makes the place for the cluster's patch", () => {
+    const resources = structuredClone(build(BASES[0]));
+    delete at<Json>(find(resources, "BackendTrafficPolicy"), "spec.timeout.http")!["connectionIdleTimeout"];
+    expect(() => envoyGatewayShape(resources, ENDPOINTS)).toThrow(PatchNotAppliedError);
+  });
+
   it("are found when an EnvoyFilter names another port or Service", () => {
     for (const [name, path, value] of [
       ["epp-buffer-limit", "spec.configPatches.0.match.listener", { portNumber: 80 }],
@@ -224,6 +247,11 @@ describe("envoy/plain/compose.yaml", () => {
     expect(missing.filter((file) => !file.includes("/build/"))).toEqual([]);
     expect(mounts).toContain(`../../build/epp.wasm:${MODULE_PATH}:ro`);
     expect(mounts.filter((mount) => mount === `epp-run:${dirname(CONTROL_SOCKET)}`)).toHaveLength(2);
+  });
+
+  it("runs the sidecar on the base of its image", () => {
+    const containerfile = readFileSync(join(ROOT, "packaging", "Containerfile"), "utf8");
+    expect(containerfile).toContain(`ARG BASE=${services["sidecar"]!["image"] as string}\n`);
   });
 
   it("gives neither more rights than it needs", () => {
