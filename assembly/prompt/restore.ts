@@ -2,8 +2,8 @@
 //
 // Places: the document's own "model", and that of its "response" (Responses API) or "message" (Anthropic), which are
 // all that OpenAI's and Anthropic's APIs have. A document is a JSON body, or a data line of server-sent events. Only a
-// value that says the model's name is exchanged, as in llm-d (llm-d-router pkg/epp/handlers/response.go @ ebab6879,
-// which looks for the member anywhere in the text): what an engine calls by another name stays. A value that a
+// value that says the model's name is exchanged, as in llm-d (llm-d-router pkg/epp/handlers @ ebab6879, rewriteModelName,
+// which replaces the member's text wherever it stands): what an engine calls by another name stays. A value that a
 // chunk's end cuts is held back until it is whole.
 import { rawEquals, skipPlain } from "../json/raw";
 import { writeBegin, writeBytes, writeCut, writeJsonInner, writeLength } from "../text/text";

@@ -23,6 +23,7 @@ const CHECKS: readonly ((observation: Observation) => Finding[])[] = [
   snapshotFindings,
   readinessFindings,
   statisticsFindings,
+  policyFindings,
 ];
 const ADMIN_DEFAULT = "http://127.0.0.1:9901";
 /** Exit codes: nothing found, warnings only, an error. */

@@ -10,6 +10,8 @@ import type { SimulatedReplica } from "./server.ts";
 export interface ReplicaStatus {
   readonly name: string;
   readonly address: string;
+  /** Calls by the model that they named. */
+  readonly callsByModel: Readonly<Record<string, number>>;
   readonly running: number;
   readonly waiting: number;
   readonly kvUsage: number;
@@ -116,6 +118,7 @@ function statusOf(replica: SimulatedReplica): ReplicaStatus {
   return {
     name: replica.config.name,
     address: replica.address,
+    callsByModel: Object.fromEntries(replica.callsByModel),
     running: sum((engine) => engine.runningCount),
     waiting: sum((engine) => engine.waitingCount),
     kvUsage: sum((engine) => engine.cache.usage) / engines.length,

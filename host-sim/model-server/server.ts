@@ -20,6 +20,9 @@ import { MetricsPage } from "./metrics-page.ts";
 import { type Faults, noFaults, type ReplicaConfig, VLLM_VERSION } from "./replica-types.ts";
 import { GENERATION_APIS, type GenerationApi, OTHER_ROUTES, POOLING_APIS } from "./routes.ts";
 
+/** Stands for every model that a replica does not serve, so that its counts are bounded. */
+export const UNKNOWN_MODEL = "(unknown)";
+
 /**
  * One replica. It listens from `start` to `stop`; in between it can be told to misbehave.
  *
@@ -29,6 +32,8 @@ import { GENERATION_APIS, type GenerationApi, OTHER_ROUTES, POOLING_APIS } from 
 export class SimulatedReplica {
   readonly config: ReplicaConfig;
   readonly faults: Faults = noFaults();
+  /** Calls since its start by the model that they named, "" where they named none; UNKNOWN_MODEL for all it does not serve. */
+  readonly callsByModel = new Map<string, number>();
   private readonly clock: Clock;
   private readonly fingerprint: string;
   private readonly sockets = new Set<Socket>();
@@ -112,6 +117,7 @@ export class SimulatedReplica {
     this.connector = createConnector(this.config, this.sidePort, this.service);
     this.http = new HttpMetrics();
     this.page = new MetricsPage();
+    this.callsByModel.clear();
     this.startSeconds = Date.now() / 1000;
     Object.assign(this.faults, noFaults());
     await this.start();
@@ -313,9 +319,12 @@ export class SimulatedReplica {
 
   // Undefined = the base model, also when no model is named.
   private resolveModel(model: string | undefined): string | undefined {
-    if (model === undefined || model === "" || model === this.config.modelName) return undefined;
-    if (this.config.loraModules.includes(model)) return model;
-    throw modelNotFound(model, this.config.modelName);
+    const isBase = model === undefined || model === "" || model === this.config.modelName;
+    const isServed = isBase || this.config.loraModules.includes(model);
+    const counted = isServed ? (model ?? "") : UNKNOWN_MODEL;
+    this.callsByModel.set(counted, (this.callsByModel.get(counted) ?? 0) + 1);
+    if (!isServed) throw modelNotFound(model, this.config.modelName);
+    return isBase ? undefined : model;
   }
 
   private answerId(prefix: string, exchange: Exchange): string {

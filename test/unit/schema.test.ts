@@ -322,6 +322,7 @@ describe("settings", () => {
   const NUMBERS: [string, string, number, number, number][] = [
     ["decisionBytesMax", "configDecisionBytesMax", 28672, 1024, 16777216],
     ["modelWaitBytesMax", "configModelWaitBytesMax", 28672, 0, 16777216],
+    ["rewriteBytesMax", "configRewriteBytesMax", 983040, 1024, 1048576],
     ["bodyBytesMax", "configBodyBytesMax", 16777216, 1024, 1073741824],
     ["snapshotAgeMaxMs", "configSnapshotAgeMaxMs", 3000, 100, 600000],
     ["destinations", "configDestinations", 3, 1, 3],
@@ -368,10 +369,11 @@ describe("settings", () => {
     );
   });
 
-  test("fail, exposeDecision, unknownLoad and pool", () => {
+  test("fail, exposeDecision, trustModelRewriteHeader, unknownLoad and pool", () => {
     const plain = load(wasm, pluginOf("epp-wasm-gateway")).config;
     expect(wasm.call("configFailClosed", plain)).toBe(0);
     expect(wasm.call("configExposeDecision", plain)).toBe(0);
+    expect(wasm.call("configTrustsModelHeader", plain)).toBe(0);
     expect(wasm.call("configPoolNameBytes", plain)).toBe(0);
     const set = load(
       wasm,
@@ -379,12 +381,22 @@ describe("settings", () => {
         Q,
         {
           type: "epp-wasm-gateway",
-          parameters: { fail: "closed", exposeDecision: true, unknownLoad: "mean", pool: "llama" },
+          parameters: {
+            fail: "closed",
+            exposeDecision: true,
+            trustModelRewriteHeader: true,
+            unknownLoad: "mean",
+            pool: "llama",
+          },
         },
       ]),
     ).config;
     expect(wasm.call("configFailClosed", set)).toBe(1);
     expect(wasm.call("configExposeDecision", set)).toBe(1);
+    expect(wasm.call("configTrustsModelHeader", set)).toBe(1);
+    expect(load(wasm, pluginOf("epp-wasm-gateway", { trustModelRewriteHeader: "yes" })).error).toContain(
+      "plugins[0].parameters.trustModelRewriteHeader: ",
+    );
     expect(planOf(wasm, set).unknownMean).toBe(true);
     expect(wasm.text(wasm.call("configPoolName", set), wasm.call("configPoolNameBytes", set))).toBe("llama");
     expect(load(wasm, pluginOf("epp-wasm-gateway", { fail: "maybe" })).error).toContain(

@@ -14,7 +14,7 @@ const RETRY_BYTES_WANTED = 16_777_216;
 /** Labels of the filter's metrics. */
 const STATS_TAGS = ["pool", "kind", "reason"];
 
-const METRIC = "wasmcustom.epp_";
+export const METRIC = "wasmcustom.epp_";
 
 /** Envoy itself: version, and what it refused. */
 export function envoyFindings({ version, view }: Observation): Finding[] {

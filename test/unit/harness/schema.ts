@@ -17,9 +17,11 @@ export {
   configResponseSampleEvery,
   configRetryBackoffMaxMs,
   configRetryBackoffMinMs,
+  configRewriteBytesMax,
   configSessionHeader,
   configSnapshotAgeMaxMs,
   configTickMs,
+  configTrustsModelHeader,
   configsInUse,
 } from "../../../assembly/schema/settings";
 export {
