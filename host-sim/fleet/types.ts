@@ -145,7 +145,7 @@ export interface GatewayContext {
   readonly seed: number;
   /** Models and adapters that the workload asks for. */
   readonly models?: readonly string[];
-  /** For the oracle alone: the engine behind a replica as it is now; undefined while it is absent. */
+  /** For policies that see true caches: the engine behind a replica now; undefined while it is absent. */
   readonly truth: (replica: number) => Engine | undefined;
   /** Chained hashes of the full KV blocks of a request's prompt at a block size, for policies that see true caches. */
   readonly blockHashes: (request: FleetRequest, blockTokens: number) => ArrayLike<number>;

@@ -11,8 +11,10 @@ import { hashRequestBlocks } from "../../host-sim/fleet/blocks.ts";
 import type { FleetRequest, Policy } from "../../host-sim/fleet/types.ts";
 import { defaultEngineConfig, Engine } from "../../host-sim/model-server/engine.ts";
 import { LLAMA_3_3_70B_FP8_2XH100 as RATES } from "../../host-sim/model-server/rates.ts";
+import { Random } from "../../host-sim/workload/random.ts";
 import { PolicyRig, prompt } from "./support/policy-gateway.ts";
 
+const SEED = Number(process.env["TEST_SEED"] ?? 20_260_801);
 const ENGINE = defaultEngineConfig();
 
 /** Hands a request to an engine, as a run would. */
@@ -155,14 +157,44 @@ describe("dynamo", () => {
 
   it("counts blocks that requests share once", () => {
     const active = new ActiveBlocks();
-    active.add([1, 2, 3], true);
-    active.add([1, 2, 4], false);
+    const [long, short, equal] = [
+      [1, 2, 3],
+      [1, 2, 4],
+      [1, 2, 4],
+    ];
+    active.add(long, true);
+    active.add(short, false);
+    active.add(equal, false);
     expect(active.count).toBe(5);
     expect(active.countNew([1, 2, 5, 6])).toBe(2);
-    active.remove([1, 2, 3], true);
+    active.remove(long, true);
     expect(active.count).toBe(3);
-    active.remove([1, 2, 4], false);
+    active.remove(short, false);
+    expect(active.count).toBe(3);
+    active.remove(equal, false);
     expect([active.count, active.countNew([1])]).toEqual([0, 1]);
+  });
+
+  it(`counts as a set of all blocks does (seed ${SEED})`, () => {
+    const random = new Random(SEED);
+    const active = new ActiveBlocks();
+    let chains: number[][] = [];
+    for (let i = 0; i < 2_000; i++) {
+      if (chains.length > 0 && random.uniform() < 0.5) {
+        const chain = random.pick(chains);
+        chains = chains.filter((one) => one !== chain);
+        active.remove(chain, false);
+      } else {
+        // A path in a binary tree: equal numbers mean equal paths to them.
+        const chain: number[] = [];
+        let node = 1;
+        for (let depth = random.integer(0, 8); depth > 0; depth--)
+          chain.push((node = 2 * node + random.integer(0, 1)));
+        chains.push(chain);
+        active.add(chain, false);
+      }
+      expect(active.count).toBe(new Set(chains.flat()).size);
+    }
   });
 
   it("takes prefill off at the first token and blocks off at the end", async () => {

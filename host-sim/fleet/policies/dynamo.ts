@@ -24,40 +24,53 @@ export function dynamoCost({ prefillBlocks, overlapBlocks, decodeBlocks }: Dynam
   return PREFILL_LOAD_SCALE * prefill + decodeBlocks;
 }
 
-/** Blocks of requests under way at one worker, each counted once. */
+/** Blocks of the requests under way at one worker, each counted once. */
 export class ActiveBlocks {
-  private readonly references = new Map<number, number>();
+  private readonly chains: ArrayLike<number>[] = [];
+  private fullBlocks = 0;
   /** Last blocks that are not full: nobody shares them. */
   private partialBlocks = 0;
 
   get count(): number {
-    return this.references.size + this.partialBlocks;
+    return this.fullBlocks + this.partialBlocks;
   }
 
-  /** Blocks of a prompt that no request under way has. Chained hashes: those that are shared lead. */
-  countNew(hashes: ArrayLike<number>): number {
+  /** Blocks of a chain that no request under way has. */
+  countNew(chain: ArrayLike<number>): number {
     let shared = 0;
-    while (shared < hashes.length && this.references.has(hashes[shared]!)) shared++;
-    return hashes.length - shared;
+    for (const other of this.chains) shared = commonLength(chain, other, shared);
+    return chain.length - shared;
   }
 
-  add(hashes: ArrayLike<number>, partial: boolean): void {
-    for (let i = 0; i < hashes.length; i++) {
-      const hash = hashes[i]!;
-      this.references.set(hash, (this.references.get(hash) ?? 0) + 1);
-    }
+  add(chain: ArrayLike<number>, partial: boolean): void {
+    this.fullBlocks += this.countNew(chain);
+    this.chains.push(chain);
     if (partial) this.partialBlocks++;
   }
 
-  remove(hashes: ArrayLike<number>, partial: boolean): void {
-    for (let i = 0; i < hashes.length; i++) {
-      const hash = hashes[i]!;
-      const left = this.references.get(hash)! - 1;
-      if (left === 0) this.references.delete(hash);
-      else this.references.set(hash, left);
-    }
+  /** @param chain one that was added, the very same array */
+  remove(chain: ArrayLike<number>, partial: boolean): void {
+    const last = this.chains.pop()!;
+    if (last !== chain) this.chains[this.chains.indexOf(chain)] = last;
+    this.fullBlocks -= this.countNew(chain);
     if (partial) this.partialBlocks--;
   }
+}
+
+/**
+ * Blocks that two chains have in common, if there are more than `known`, else `known`. Hashes are chained: two chains
+ * that agree in one place agree before it.
+ */
+function commonLength(a: ArrayLike<number>, b: ArrayLike<number>, known: number): number {
+  let low = known;
+  let high = Math.min(a.length, b.length);
+  if (high <= low || a[low] !== b[low]) return known;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (a[middle] === b[middle]) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 interface Kept {

@@ -1,6 +1,8 @@
 // What a router thinks one replica has cached: block hashes, the least recently used given up first.
 
 const NONE = -1;
+/** 2^32 divided by the golden ratio, odd: spreads the low half of a hash over the table. */
+const SPREAD = 0x9e3779b1;
 
 /**
  * A bounded set of block hashes in order of use.
@@ -8,37 +10,46 @@ const NONE = -1;
  * ```
  * oldest ─► … ─► newest      touch() moves a hash to the right or adds it there
  * └ given up when `capacity` is exceeded
+ *
+ * table   i32[≥ 2 × capacity]   slot of the hash that belongs here or a little to the left, NONE = free
+ * hashes  f64[capacity]         by slot
+ * older, newer  i32[capacity]   neighbours in the order of use, by slot
  * ```
  */
 export class LruBlocks {
   readonly capacity: number;
-  private readonly slots = new Map<number, number>();
+  private readonly table: Int32Array;
+  private readonly mask: number;
   private readonly hashes: Float64Array;
   private readonly older: Int32Array;
   private readonly newer: Int32Array;
+  private count = 0;
   private oldest = NONE;
   private newest = NONE;
 
   /** @param capacity blocks, an integer ≥ 1 */
   constructor(capacity: number) {
     this.capacity = capacity;
+    const places = 2 ** Math.ceil(Math.log2(2 * capacity));
+    this.table = new Int32Array(places).fill(NONE);
+    this.mask = places - 1;
     this.hashes = new Float64Array(capacity);
     this.older = new Int32Array(capacity);
     this.newer = new Int32Array(capacity);
   }
 
   get size(): number {
-    return this.slots.size;
+    return this.count;
   }
 
   has(hash: number): boolean {
-    return this.slots.has(hash);
+    return this.table[this.find(hash)] !== NONE;
   }
 
   /** How many of the leading hashes are there, up to the first that is not. */
   prefixLength(hashes: ArrayLike<number>): number {
     let length = 0;
-    while (length < hashes.length && this.slots.has(hashes[length]!)) length++;
+    while (length < hashes.length && this.has(hashes[length]!)) length++;
     return length;
   }
 
@@ -62,28 +73,57 @@ export class LruBlocks {
   }
 
   clear(): void {
-    this.slots.clear();
+    this.table.fill(NONE);
+    this.count = 0;
     this.oldest = NONE;
     this.newest = NONE;
   }
 
   private touchOne(hash: number): void {
-    const known = this.slots.get(hash);
-    if (known !== undefined) {
+    const known = this.table[this.find(hash)]!;
+    if (known !== NONE) {
       if (known === this.newest) return;
       this.unlink(known);
       this.append(known);
       return;
     }
-    let slot = this.slots.size;
-    if (slot === this.capacity) {
+    let slot = this.count;
+    if (slot < this.capacity) {
+      this.count++;
+    } else {
       slot = this.oldest;
       this.unlink(slot);
-      this.slots.delete(this.hashes[slot]!);
+      this.removeAt(this.find(this.hashes[slot]!));
     }
     this.hashes[slot] = hash;
-    this.slots.set(hash, slot);
+    this.table[this.find(hash)] = slot;
     this.append(slot);
+  }
+
+  // Where in the table the hash is, or is to be put. Half of the places are free, so that the search ends.
+  private find(hash: number): number {
+    let place = this.home(hash);
+    for (;;) {
+      const slot = this.table[place]!;
+      if (slot === NONE || this.hashes[slot] === hash) return place;
+      place = (place + 1) & this.mask;
+    }
+  }
+
+  private home(hash: number): number {
+    return Math.imul(hash | 0, SPREAD) >>> Math.clz32(this.mask);
+  }
+
+  // Frees a place and moves up what could no longer be found behind the gap.
+  private removeAt(place: number): void {
+    let gap = place;
+    for (let next = (gap + 1) & this.mask; this.table[next] !== NONE; next = (next + 1) & this.mask) {
+      const home = this.home(this.hashes[this.table[next]!]!);
+      if (((next - home) & this.mask) < ((next - gap) & this.mask)) continue;
+      this.table[gap] = this.table[next]!;
+      gap = next;
+    }
+    this.table[gap] = NONE;
   }
 
   private append(slot: number): void {

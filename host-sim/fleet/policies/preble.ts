@@ -9,7 +9,7 @@ import { RecentMedian } from "./recent-median.ts";
 const NAME = "preble";
 
 /** The router's own granularity. */
-export const BLOCK_TOKENS = 64;
+export const BLOCK_TOKENS = 128;
 /** History H: what was sent in the last three minutes is a replica's load. */
 export const WINDOW_MS = 180_000;
 /** Requests of that window at most; the oldest leave before their time beyond it. */
