@@ -53,7 +53,7 @@ describe.each(POLICIES.map((policy) => [policy.name, policy] as const))("%s", (n
     expect(timeless(await play(policy, "chats"))).toEqual(timeless(record));
   });
 
-  it("loses to a failing replica what that serves, and what comes before the next scrape if it has one try", async () => {
+  it("loses with a replica what that serves, and with one try what comes before the next scrape", async () => {
     const { workload } = WORKLOADS.chats;
     const { requests } = workload;
     const failMs = requests[200]!.arrivalMs + 1;

@@ -14,8 +14,8 @@ export const PREFIX_TOKENS = 25;
 const SEED = 0x9e3779b9;
 
 /**
- * Hash of what KubeAI hashes: the adapter and the first 100 characters of the first user message. In tokens: the
- * pieces of spans among the first PREFIX_TOKENS tokens of that message.
+ * Hash of what KubeAI hashes: the adapter and the first 100 characters of the first user message. In tokens:
+ * the pieces of spans among the first PREFIX_TOKENS tokens of that message.
  */
 export function prefixKey({ spans, lora }: Pick<FleetRequest, "spans" | "lora">): number {
   let text = lora ?? "";
@@ -91,13 +91,16 @@ function firstAtLeast(ring: readonly RingPoint[], hash: number): number {
   return low;
 }
 
-/** The key's next replica on the ring whose own requests stay within 1.25 × the mean; the next one if none does. */
+/**
+ * The key's next replica on the ring whose own requests stay within 1.25 × the mean; the next one if none
+ * does.
+ */
 export const CHWBL: Policy = {
   name: NAME,
   source:
-    "Consistent hashing with bounded loads over the adapter and the first 100 characters of the first user message:" +
-    " KubeAI's PrefixHash (substratusai/kubeai, internal/loadbalancer/balance_chwbl.go at 08e69e54," +
-    " api/openai/v1/chat_completion.go at 03d64a3c, defaults of api/k8s/v1/model_types.go at 0c67b3ba);" +
-    " Mirrokni, Thorup, Zadimoghaddam, arXiv 1608.01350.",
+    "Consistent hashing with bounded loads over the adapter and the first 100 characters of the first" +
+    " user message: KubeAI's PrefixHash (substratusai/kubeai, internal/loadbalancer/balance_chwbl.go at" +
+    " 08e69e54, api/openai/v1/chat_completion.go at 03d64a3c, defaults of api/k8s/v1/model_types.go at" +
+    " 0c67b3ba); Mirrokni, Thorup, Zadimoghaddam, arXiv 1608.01350.",
   create: (context) => new ChwblGateway(context),
 };

@@ -10,7 +10,10 @@ export const PREFILL_LOAD_SCALE = 1;
 
 /** What the cost of one worker is made of; everything in KV blocks. */
 export interface DynamoLoad {
-  /** Prompt blocks of this request and of those that wait for their first token there, what they had cached apart. */
+  /**
+   * Prompt blocks of this request and of those that wait for their first token there, what they had cached
+   * apart.
+   */
   readonly prefillBlocks: number;
   /** Blocks of this request that the worker has. */
   readonly overlapBlocks: number;
@@ -58,8 +61,8 @@ export class ActiveBlocks {
 }
 
 /**
- * Blocks that two chains have in common, if there are more than `known`, else `known`. Hashes are chained: two chains
- * that agree in one place agree before it.
+ * Blocks that two chains have in common, if there are more than `known`, else `known`. Hashes are chained:
+ * two chains that agree in one place agree before it.
  */
 function commonLength(a: ArrayLike<number>, b: ArrayLike<number>, known: number): number {
   let low = known;
@@ -153,9 +156,9 @@ function isPartial({ promptTokens }: FleetRequest, blockTokens: number): boolean
 }
 
 const SOURCE =
-  "argmin max(0, prefill blocks − overlap) + decode blocks at temperature 0, equal ones by chance: ai-dynamo/dynamo," +
-  " lib/kv-router/src/scheduling/selector/default.rs at 07a6c9ce, defaults of scheduling/config.rs at 0243c51b;" +
-  " requests are not queued in the router (router_queue_threshold).";
+  "argmin max(0, prefill blocks − overlap) + decode blocks at temperature 0, equal ones by chance:" +
+  " ai-dynamo/dynamo, lib/kv-router/src/scheduling/selector/default.rs at 07a6c9ce, defaults of" +
+  " scheduling/config.rs at 0243c51b; requests are not queued in the router (router_queue_threshold).";
 
 /** The overlap is a radix index of the blocks that this router sent, as large as each worker's cache. */
 export const DYNAMO: Policy = {

@@ -15,11 +15,12 @@ interface Flight<Kept> {
 }
 
 /**
- * A gateway that knows its own requests and the last scrape. A policy says in which order the ready replicas are
- * tried (`order`), and keeps what it wants to know of a request while that is under way (`assigned`, `Kept`).
+ * A gateway that knows its own requests and the last scrape. A policy says in which order the ready replicas
+ * are tried (`order`), and keeps what it wants to know of a request while that is under way (`assigned`,
+ * `Kept`).
  *
- * Replicas that were not ready at the last scrape get nothing; without a ready one the request is refused. Of one
- * request the hooks come in the order order, assigned, (ended, assigned, …), started, ended.
+ * Replicas that were not ready at the last scrape get nothing; without a ready one the request is refused. Of
+ * one request the hooks come in the order order, assigned, (ended, assigned, …), started, ended.
  */
 export abstract class PolicyGateway<Kept = undefined> implements Gateway {
   protected readonly replicas: readonly ReplicaSpec[];
@@ -69,8 +70,8 @@ export abstract class PolicyGateway<Kept = undefined> implements Gateway {
   protected replaced(_replica: number): void {}
 
   /**
-   * Requests in a replica's engine, ≥ 0: running and waiting ones at the last scrape, plus own ones sent and less
-   * own ones ended since.
+   * Requests in a replica's engine, ≥ 0: running and waiting ones at the last scrape, plus own ones sent and
+   * less own ones ended since.
    */
   protected requestsInEngine(replica: number): number {
     const { running, waiting } = this.scrapes[replica]!;

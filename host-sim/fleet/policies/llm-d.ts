@@ -20,8 +20,8 @@ export const CLEAN_UP_MS = 120_000;
 const TAIL_SEED = 0x85ebca6b;
 
 /**
- * Hashes of a prompt's blocks, the partial one at its end included, up to PREFIX_TOKENS_MAX. The partial block
- * matches only where a prompt ends in the same way at the same place.
+ * Hashes of a prompt's blocks, the partial one at its end included, up to PREFIX_TOKENS_MAX. The partial
+ * block matches only where a prompt ends in the same way at the same place.
  * @param full hashes of the full blocks
  */
 export function promptBlocks(
@@ -47,8 +47,8 @@ export function promptBlocks(
 }
 
 /**
- * How many of a prompt's blocks each replica has: blocks are looked at in order until nobody has one; a replica
- * that lacks an earlier block counts all the same.
+ * How many of a prompt's blocks each replica has: blocks are looked at in order until nobody has one; a
+ * replica that lacks an earlier block counts all the same.
  * @param caches by replica, undefined: nothing was sent there yet
  */
 export function matchedBlocks(
@@ -93,7 +93,8 @@ class LlmDGateway extends PolicyGateway {
     return cheapest(ready, (replica) => -scores.get(replica)!, this.random, 1);
   }
 
-  // The first pick of a replica fixes the size of its LRU. It outlives restarts of the engine behind the address.
+  // The first pick of a replica fixes the size of its LRU. It outlives restarts of the engine behind the
+  // address.
   protected assigned(request: FleetRequest, endpoint: number): undefined {
     this.caches[endpoint] ??= new LruBlocks(this.capacityOf(endpoint));
     this.caches[endpoint].touch(this.blocksOf(request));
@@ -121,15 +122,16 @@ class LlmDGateway extends PolicyGateway {
 }
 
 /**
- * Queue 2, KV cache 2, prefix 3 over metrics as old as the last scrape; the highest sum, equal ones by chance, one
- * address. The index is per replica an LRU of as many blocks as the engine has, filled by own choices.
+ * Queue 2, KV cache 2, prefix 3 over metrics as old as the last scrape; the highest sum, equal ones by
+ * chance, one address. The index is per replica an LRU of as many blocks as the engine has, filled by own
+ * choices.
  */
 export const LLM_D: Policy = {
   name: NAME,
   source:
     "The default profile of llm-d's endpoint picker: llm-d/llm-d-router at ebab6879, scorers" +
     " pkg/epp/framework/plugins/scheduling/scorer, index" +
-    " pkg/epp/framework/plugins/requestcontrol/dataproducer/approximateprefix (types.go at 09a534fc, indexer.go at" +
-    " 8998b3a5); that the index outlives restarts of an engine is llm-d-router issue 2853.",
+    " pkg/epp/framework/plugins/requestcontrol/dataproducer/approximateprefix (types.go at 09a534fc," +
+    " indexer.go at 8998b3a5); that the index outlives restarts of an engine is llm-d-router issue 2853.",
   create: (context) => new LlmDGateway(context),
 };

@@ -8,7 +8,10 @@ const NAME = "lmetric";
 /** The router's own granularity: a finer one would count at most so many tokens more as cached. */
 export const BLOCK_TOKENS = 64;
 
-/** @param newTokens prompt tokens to compute, ≥ 0 @param batchSize requests in the engine, this one not counted */
+/**
+ * @param newTokens prompt tokens to compute, ≥ 0 @param batchSize requests in the engine, this one not
+ * counted
+ */
 export function lmetricScore(newTokens: number, batchSize: number): number {
   return newTokens * (batchSize + 1);
 }
@@ -38,13 +41,13 @@ class LmetricGateway extends PrefixGateway {
 }
 
 /**
- * New prefill tokens by the router's own history, the batch as scraped and corrected by own requests since. Equal
- * products by chance.
+ * New prefill tokens by the router's own history, the batch as scraped and corrected by own requests since.
+ * Equal products by chance.
  */
 export const LMETRIC: Policy = {
   name: NAME,
   source:
-    "argmin (new prefill tokens) × (batch size + 1): Zhang et al., LMetric, arXiv 2603.15202; also sgl-project/sglang," +
-    " sgl-model-gateway/src/policies/lmetric.rs at acaa759a.",
+    "argmin (new prefill tokens) × (batch size + 1): Zhang et al., LMetric, arXiv 2603.15202; also" +
+    " sgl-project/sglang, sgl-model-gateway/src/policies/lmetric.rs at acaa759a.",
   create: (context) => new LmetricGateway(context),
 };

@@ -63,14 +63,14 @@ class MooncakeGateway extends PrefixGateway<number> {
 }
 
 /**
- * T_queue is the sum of the predicted prefills of the own requests that wait for their first token, T_prefill the
- * prediction for what the replica has not got. Nothing is transferred between replicas here and nothing refused, so
- * the paper's T_transfer, cache migration and early rejection are left out.
+ * T_queue is the sum of the predicted prefills of the own requests that wait for their first token, T_prefill
+ * the prediction for what the replica has not got. Nothing is transferred between replicas here and nothing
+ * refused, so the paper's T_transfer, cache migration and early rejection are left out.
  */
 export const MOONCAKE: Policy = {
   name: NAME,
   source:
-    "argmin T_queue + T_prefill over 512-token blocks of own history: Qin et al., Mooncake, arXiv 2407.00079," +
-    " section 6.1 and algorithm 1, without transfers between replicas.",
+    "argmin T_queue + T_prefill over 512-token blocks of own history: Qin et al., Mooncake, arXiv" +
+    " 2407.00079, section 6.1 and algorithm 1, without transfers between replicas.",
   create: (context) => new MooncakeGateway(context),
 };

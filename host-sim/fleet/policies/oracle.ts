@@ -53,8 +53,8 @@ export class Backlog {
 }
 
 /**
- * Milliseconds to the first token of a request that the engine gets now: the rest of its present step, then steps
- * for the backlog and this prompt, each with the decodes that run now.
+ * Milliseconds to the first token of a request that the engine gets now: the rest of its present step, then
+ * steps for the backlog and this prompt, each with the decodes that run now.
  */
 export function predictTtftMs(engine: Engine, promptTokens: number, nowMs: number): number {
   const stepMs = engine.runningCount === 0 ? 0 : Math.max(0, engine.nextEventMs() - nowMs);
@@ -96,7 +96,8 @@ class OracleGateway extends PolicyGateway {
 export const ORACLE: Policy = {
   name: NAME,
   source:
-    "argmin of the predicted TTFT from the engines' true caches, queues and rates at the moment of the decision;" +
-    " no router can know as much, and it is still greedy: it does not price what a miss costs later requests.",
+    "argmin of the predicted TTFT from the engines' true caches, queues and rates at the moment of the" +
+    " decision; no router can know as much, and it is still greedy: it does not price what a miss costs" +
+    " later requests.",
   create: (context) => new OracleGateway(context),
 };

@@ -23,7 +23,7 @@ export const POWER_OF_TWO: Policy = {
   name: NAME,
   source:
     "The fewer own requests in flight of two random replicas: SGLang's power_of_two (sgl-project/sglang," +
-    " sgl-model-gateway/src/policies/power_of_two.rs at 61c660a3), Envoy's LEAST_REQUEST with choice_count 2;" +
-    " Mitzenmacher, The Power of Two Choices, IEEE TPDS 12(10), 2001.",
+    " sgl-model-gateway/src/policies/power_of_two.rs at 61c660a3), Envoy's LEAST_REQUEST with" +
+    " choice_count 2; Mitzenmacher, The Power of Two Choices, IEEE TPDS 12(10), 2001.",
   create: (context) => new PowerOfTwoGateway(context, NAME),
 };

@@ -174,14 +174,15 @@ class PrebleGateway extends PrefixGateway<Kept> {
 }
 
 /**
- * The replica with the longest match if that is at least half of the prompt, the least loaded of several and not the
- * busiest one by far; else the least sum of load, eviction cost and own prefill.
+ * The replica with the longest match if that is at least half of the prompt, the least loaded of several and
+ * not the busiest one by far; else the least sum of load, eviction cost and own prefill.
  */
 export const PREBLE: Policy = {
   name: NAME,
   source:
-    "E2: Srivatsa et al., Preble, arXiv 2407.00023, section 3.2; what load is made of, the window, and the medians of" +
-    " time per token follow WukLab/preble, multi_node/global_scheduler_with_time.py at 0c962c4c. Prefix autoscaling" +
-    " and the local scheduler's priorities are left out: engines here serve first come, first served.",
+    "E2: Srivatsa et al., Preble, arXiv 2407.00023, section 3.2; what load is made of, the window, and" +
+    " the medians of time per token follow WukLab/preble, multi_node/global_scheduler_with_time.py at" +
+    " 0c962c4c. Prefix autoscaling and the local scheduler's priorities are left out: engines here serve" +
+    " first come, first served.",
   create: (context) => new PrebleGateway(context),
 };

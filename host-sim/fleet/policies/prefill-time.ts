@@ -12,8 +12,8 @@ export interface DecodeLoad {
 const NO_DECODES: DecodeLoad = { sequences: 0, contextTokens: 0 };
 
 /**
- * Milliseconds in which an engine computes `tokens` prompt tokens, in as few steps as their token budget allows; the
- * decodes take one token each out of every step's budget. 0 for 0 tokens.
+ * Milliseconds in which an engine computes `tokens` prompt tokens, in as few steps as their token budget
+ * allows; the decodes take one token each out of every step's budget. 0 for 0 tokens.
  */
 export function prefillMs(engine: EngineConfig, tokens: number, decodes = NO_DECODES): number {
   const budget = Math.max(1, engine.batchedTokensMax - decodes.sequences);

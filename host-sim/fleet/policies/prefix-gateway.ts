@@ -4,8 +4,9 @@ import { PolicyGateway } from "./gateway.ts";
 import { LruBlocks } from "./lru-blocks.ts";
 
 /**
- * A gateway with one LruBlocks a replica, of the size of the replica's KV cache as it was first scraped. It is filled
- * from this gateway's own choices alone, and forgotten when the process behind the replica is another one.
+ * A gateway with one LruBlocks a replica, of the size of the replica's KV cache as it was first scraped. It
+ * is filled from this gateway's own choices alone, and forgotten when the process behind the replica is
+ * another one.
  */
 export abstract class PrefixGateway<Kept = undefined> extends PolicyGateway<Kept> {
   private readonly caches: (LruBlocks | undefined)[];

@@ -19,7 +19,8 @@ class RandomGateway extends PolicyGateway {
 export const RANDOM: Policy = {
   name: NAME,
   source:
-    "A replica drawn uniformly: Envoy's RANDOM (source/extensions/load_balancing_policies/random/random_lb.cc)" +
-    " and a Kubernetes Service in iptables mode.",
+    "A replica drawn uniformly: Envoy's RANDOM" +
+    " (source/extensions/load_balancing_policies/random/random_lb.cc) and a Kubernetes Service in iptables" +
+    " mode.",
   create: (context) => new RandomGateway(context, NAME),
 };

@@ -5,7 +5,9 @@ import { SpanTree } from "./span-tree.ts";
 
 const NAME = "sglang";
 
-/** Defaults of the gateway's command line; those of the library are 0.5, 32, 1.1, 30 s and 10,000 characters. */
+/**
+ * Defaults of the gateway's command line; those of the library are 0.5, 32, 1.1, 30 s and 10,000 characters.
+ */
 export const CACHE_THRESHOLD = 0.3;
 export const BALANCE_ABS_THRESHOLD = 64;
 export const BALANCE_REL_THRESHOLD = 1.5;
@@ -58,13 +60,13 @@ class SglangGateway extends PolicyGateway {
 }
 
 /**
- * The replica whose history matches more than 30 % of the prompt, else the one with the fewest own requests; that one
- * always while loads are far apart.
+ * The replica whose history matches more than 30 % of the prompt, else the one with the fewest own requests;
+ * that one always while loads are far apart.
  */
 export const SGLANG: Policy = {
   name: NAME,
   source:
-    "cache_aware: sgl-project/sglang, sgl-model-gateway/src/policies/cache_aware.rs at 053b63ff and tree.rs at" +
-    " 03744dbe, with the command line's defaults (src/main.rs at 01f6c92a).",
+    "cache_aware: sgl-project/sglang, sgl-model-gateway/src/policies/cache_aware.rs at 053b63ff and" +
+    " tree.rs at 03744dbe, with the command line's defaults (src/main.rs at 01f6c92a).",
   create: (context) => new SglangGateway(context),
 };

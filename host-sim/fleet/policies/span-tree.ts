@@ -33,8 +33,9 @@ export interface TreeMatch {
 }
 
 /**
- * One tree for all replicas: a node holds a stretch of prompt and those who were sent it. The source splits at any
- * character, this at any token, which is the same for prompts that are equal exactly in their leading spans.
+ * One tree for all replicas: a node holds a stretch of prompt and those who were sent it. The source splits
+ * at any character, this at any token, which is the same for prompts that are equal exactly in their leading
+ * spans.
  *
  * Source: sgl-project/sglang, sgl-model-gateway/src/policies/tree.rs at 03744dbe.
  */
