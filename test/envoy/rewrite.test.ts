@@ -4,7 +4,7 @@ import { open, type Protocol, PROTOCOLS, send } from "./clients.ts";
 import { ENVOY_VERSIONS, type Gateway, startGateway, until } from "./harness.ts";
 import { pushPolicy } from "./policy.ts";
 import { settled } from "./status.ts";
-import { CHAT_PATH, settings, text } from "./support.ts";
+import { CHAT_PATH, inference, settings, text } from "./support.ts";
 import { answer, type Received } from "./upstream.ts";
 
 const REWRITE_BYTES_MAX = 983_040;
@@ -320,5 +320,56 @@ describe.each(ENVOY_VERSIONS)("a split on Envoy %s", (version) => {
     const { pools } = await gateway.status<{ pools: Record<string, unknown>[] }>();
     expect(pools[0]).toMatchObject({ rewriteRules: 0, objectives: 0, policyAgeMs: expect.any(Number) });
     gateway.replicas[0]!.behave(answer(200));
+  });
+});
+
+describe.each(ENVOY_VERSIONS)("a rewritten request in trouble on Envoy %s", (version) => {
+  it("goes to the next host with its new body when the first refuses", async () => {
+    const gateway = await startGateway(version, { replicas: 2, snapshot: { models: [] } });
+    try {
+      await pushPolicy(gateway, { alias: "org/target-70b" });
+      const [dead, alive] = gateway.replicas;
+      await dead!.kill();
+      for (let i = 0; i < 4; i++) {
+        const { status } = await send(gateway.url, {
+          path: "/v1/completions",
+          body: { model: "alias", prompt: text(i) },
+        });
+        expect(status).toBe(200);
+      }
+      expect(alive!.received).toHaveLength(4);
+      for (const [i, { body }] of alive!.received.entries()) {
+        expect(JSON.parse(body.toString())).toEqual({ model: "org/target-70b", prompt: text(i) });
+      }
+      await until(
+        "an attempt was repeated",
+        async () => (await gateway.metric("epp_requests_retried_total")) > 0,
+      );
+      await settled(gateway);
+    } finally {
+      await gateway.stop();
+    }
+  });
+
+  it("goes on as it is, and is counted, in a gateway that shows the filter no bodies", async () => {
+    const gateway = await startGateway(version, {
+      replicas: 1,
+      snapshot: { models: [] },
+      edit: (bootstrap) => {
+        delete inference(bootstrap).http_filters[0]!.typed_config.config.allow_on_headers_stop_iteration;
+      },
+    });
+    try {
+      await pushPolicy(gateway, { alias: "org/target-70b" });
+      for (let i = 0; i < 2; i++) {
+        await send(gateway.url, { path: "/v1/completions", body: { model: "alias", prompt: "p" } });
+      }
+      for (const { body } of gateway.replicas[0]!.received) {
+        expect(body.toString()).toBe('{"model":"alias","prompt":"p"}');
+      }
+      expect((await settled(gateway)).counters).toMatchObject({ rewritesMissed: 2, modelsRewritten: 0 });
+    } finally {
+      await gateway.stop();
+    }
   });
 });
