@@ -15,16 +15,10 @@ import { chainKey, chainKeyCount } from "../prefix/chain";
 import { indexInsert, indexIsFresh, indexRemove, indexStored, matchedKeys } from "../prefix/index";
 import { apiAnswersAtOnce, apiKeepsPrefix } from "../prompt/api";
 import { promptMaxTokens } from "../prompt/record";
-import {
-  noteFirstToken,
-  othersFirstTokenMs,
-  ownFirstTokenMs,
-  releaseRequest,
-  releaseTokens,
-  reserve,
-} from "../flow/reservations";
+import { noteFirstToken, releaseRequest, releaseTokens, reserve } from "../flow/reservations";
 import { tpotSloAdd, tpotSloRemove } from "../flow/tpot-slos";
 import {
+  poolNoteAnswer,
   poolNoteTokens,
   prefillBaseMs,
   prefillTokenMs,
@@ -172,14 +166,9 @@ export function firstToken(stream: usize, now: f64): void {
   const row = destinationRow(stream, 0);
   const isShown = hasFlag(stream, F_EVENT_STREAM) || answersAtOnce(stream);
   if (isShown && load<f64>(stream, S_DECIDED) > 0 && isSameEndpoint(stream, row)) {
-    const own = ownFirstTokenMs(row);
-    const others = othersFirstTokenMs(row);
-    const decided = load<f64>(stream, S_DECIDED);
     const tokens = load<u32>(stream, S_UNCACHED);
-    if (hasFlag(stream, F_HAS_PROMPT)) {
-      rateFirstToken(row, decided, Math.max(own, others), own >= others, now, tokens);
-    }
-    noteFirstToken(row, now);
+    if (hasFlag(stream, F_HAS_PROMPT)) rateFirstToken(row, tokens, now);
+    noteFirstToken(row, tokens, now);
     store<f64>(stream, now, S_FIRST_TOKEN);
     store<f32>(stream, <f32>rowF64(COLUMN_INFLIGHT_REQUESTS, row), S_REQUESTS);
   }
@@ -194,13 +183,14 @@ function isSameEndpoint(stream: usize, row: u32): bool {
 export function releaseExpected(stream: usize, now: f64): void {
   const by = load<f64>(stream, S_PREFILLED_BY);
   if (by == 0 || now < by || !hasFlag(stream, F_TOKENS_RESERVED)) return;
-  noteFirstToken(destinationRow(stream, 0), now);
+  noteFirstToken(destinationRow(stream, 0), load<u32>(stream, S_UNCACHED), now);
   releasePrefill(stream);
 }
 
 /** All data of the answer came, `tokens` tokens of it (0 = unknown) one by one since the first: learns their pace. */
 export function streamFinished(stream: usize, tokens: u32, now: f64): void {
   const first = load<f64>(stream, S_FIRST_TOKEN);
+  if (first > 0 && tokens > 0) poolNoteAnswer(load<u32>(stream, S_POOL), tokens);
   const row = destinationRow(stream, 0);
   if (first == 0 || tokens < TPOT_TOKENS_MIN || !isSameEndpoint(stream, row)) return;
   const requests = (<f64>load<f32>(stream, S_REQUESTS) + rowF64(COLUMN_INFLIGHT_REQUESTS, row)) / 2;

@@ -19,11 +19,12 @@ import { rowAddressLen, rowAddressPtr } from "../pool/labels";
 import { NO_POOL, poolHasSnapshot, poolName, poolNameBytes } from "../pool/table";
 import { hashBytes, mixPair } from "../text/hash";
 import { matchedKeys } from "../prefix/index";
-import { promptLoraHash } from "../prompt/record";
+import { promptLoraHash, promptMaxTokens } from "../prompt/record";
 import {
   requestReset,
   requestSetHeader,
   requestSetLora,
+  requestSetMaxTokens,
   requestSetModel,
   requestSetSlos,
 } from "../schedule/request";
@@ -169,6 +170,7 @@ function setSlos(stream: usize, config: u32): void {
     store<f32>(stream, <f32>objectiveTpotMs(picker, objective), S_TPOT_SLO);
   }
   requestSetSlos(<f64>load<f32>(stream, S_TTFT_SLO), <f64>load<f32>(stream, S_TPOT_SLO));
+  if (hasFlag(stream, F_HAS_PROMPT)) requestSetMaxTokens(Math.max(promptMaxTokens(streamPrompt(stream)), 0));
 }
 
 function readHeaders(config: u32): void {

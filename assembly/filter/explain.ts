@@ -1,9 +1,10 @@
 // Tells a client that asked why its request went where it did: the response header x-epp-explain.
 //
 //   choice=10.0.0.2:8000 reason=cheapest model=0.82 missPrice=0.031 prompt=2100;
-//   10.0.0.2:8000 match=2048 queued=512 wait=41.5 prefill=6.1 ttft=47.6 tpot=21 cost=48.1 meets=1; …
+//   10.0.0.2:8000 match=2048 queued=512 wait=41.5 prefill=6.1 ttft=47.6 tpot=21 cost=48.1 broken=0; …
 //
-// (one line; the EXPLAINED_MAX best candidates, ms and tokens; tpot is null while unknown). The text waits for the
+// (one line; the EXPLAINED_MAX best candidates, ms and tokens; tpot is null while unknown, broken is by how much wishes
+// would be). The text waits for the
 // response's headers in one of EXPLAINS places; when all are taken the oldest goes, and its response has no header.
 import { MAP_RESPONSE_HEADERS } from "../abi/constants";
 import { replaceHeader } from "../abi/host";
@@ -24,10 +25,11 @@ import {
   CHOSEN_MATCH,
   CHOSEN_NONE_MEETS,
   CHOSEN_ONLY,
+  brokenMs,
   latencyReason,
-  meetsSlos,
 } from "../schedule/latency-picker";
 import { requestPromptTokens } from "../schedule/request";
+import { POOL_ENDPOINTS_MAX } from "../wire/limits";
 import { writeBegin, writeBytes, writeF64, writeLength, writeLiteral } from "../text/text";
 import { H_EXPLAIN } from "./names";
 import { F_EXPLAIN, S_CONTEXT, clearFlag, hasFlag } from "./streams";
@@ -124,7 +126,7 @@ function writeCandidate(index: u32, isLatency: bool): void {
   figure(" ttft=", costWaitMs(index) + costPrefillMs(index));
   figure(" tpot=", costTpotMs(index));
   figure(" cost=", costOf(index));
-  figure(" meets=", meetsSlos(index) ? 1 : 0);
+  figure(" broken=", brokenMs(index, row / POOL_ENDPOINTS_MAX));
 }
 
 function figure(name: string, value: f64): void {

@@ -20,6 +20,7 @@ import { NO_POOL, poolByHash, poolCount, poolHash } from "../pool/table";
 import { clearOthersAside, failuresInARow, noteOthersAside, ownAsideUntilMs } from "../pool/health";
 import {
   addOther,
+  addOtherComputed,
   addOtherPrefilling,
   beginOthers,
   busyRow,
@@ -27,6 +28,7 @@ import {
   endOthers,
   otherRow,
   otherRowCount,
+  ownComputed,
   ownFirstTokenMs,
   ownPrefilling,
   ownPrefillingSinceMs,
@@ -36,7 +38,10 @@ import {
 } from "./reservations";
 import { addOtherTpotSlo, clearOtherTpotSlo, ownTpotSloMs } from "./tpot-slos";
 
-const cell: usize = memory.data(33472, 16);
+/** An entry stays in the cell for so long after the last first token: what it tells of that is read by then. */
+const LINGER_MS: f64 = 100;
+
+const cell: usize = memory.data(37568, 16);
 let cellLength: u32 = 0;
 let entriesDropped: u64 = 0;
 
@@ -68,7 +73,9 @@ export function cellBuild(owner: u64, nowMs: f64, journalHead: u64): void {
   let sections: u32 = 0;
   for (let i: i32 = <i32>busyRowCount() - 1; i >= 0; i--) {
     const row = busyRow(<u32>i);
-    if (ownRequests(row) == 0 && ownTokens(row) == 0 && ownAsideUntilMs(row) <= nowMs) unmarkBusy(row);
+    if (ownRequests(row) == 0 && ownTokens(row) == 0 && ownAsideUntilMs(row) <= nowMs) {
+      if (nowMs - ownFirstTokenMs(row) > LINGER_MS || nowMs < ownFirstTokenMs(row)) unmarkBusy(row);
+    }
   }
   for (let pool: u32 = 0; pool < poolCount(); pool++) {
     const section = at;
@@ -113,6 +120,7 @@ function writeEntry(at: usize, row: u32, nowMs: f64): void {
   store<f32>(at, prefilling > 0 ? <f32>Math.max(nowMs - ownPrefillingSinceMs(row), 0) : 0, 20);
   store<f32>(at, <f32>ownTpotSloMs(row), 24);
   store<u32>(at, min<u32>(prefilling, 65535), 28);
+  store<u32>(at, ownComputed(row), 32);
 }
 
 /** Whether the bytes are a cell of this version whose parts lie inside it. */
@@ -176,6 +184,7 @@ export function cellAdd(ptr: usize): void {
       const firstAgo = <f64>load<f32>(at, 16);
       const since = heartbeat - <f64>load<f32>(at, 20);
       addOtherPrefilling(row, load<u16>(at, 28), since, firstAgo >= 0 ? heartbeat - firstAgo : 0);
+      addOtherComputed(row, load<u32>(at, 32));
       addOtherTpotSlo(row, <f64>load<f32>(at, 24));
       const asideMs = load<u32>(at, 12);
       if (asideMs != 0) noteOthersAside(row, heartbeat + <f64>asideMs, load<u16>(at, 6));

@@ -6,6 +6,7 @@
 // its queue: from that the latency picker tells how much of the queue is done.
 import { ROWS_MAX } from "../wire/limits";
 import {
+  COLUMN_BUSY_SINCE_MS,
   COLUMN_FIRST_TOKEN_MS,
   COLUMN_GENERATION,
   COLUMN_HEAD_SINCE_MS,
@@ -13,18 +14,20 @@ import {
   COLUMN_INFLIGHT_PEAK,
   COLUMN_INFLIGHT_REQUESTS,
   COLUMN_INFLIGHT_TOKENS,
+  COLUMN_OTHERS_COMPUTED,
   COLUMN_PREFILLING,
   rowF64,
   rowU32,
   setRowF64,
 } from "../pool/rows";
 
-//   ┌ row, 64 bytes ───────────────────────────────────────────────────────────────────────┐
+//   ┌ row, 72 bytes ───────────────────────────────────────────────────────────────────────┐
 //   │ 0 u32 requests   4 u32 others' requests   8 u64 tokens   16 u64 others' tokens        │
 //   │ 24 u32 prefilling   28 u32 others' prefilling   32 f64 prefilling since ms            │
 //   │ 40 f64 others' since   48 f64 last first token ms   56 f64 others' last first token   │
+//   │ 64 u32 tokens computed since the row was marked busy                                  │
 //   └──────────────────────────────────────────────────────────────────────────────────────┘
-const ROW_BYTES: usize = 64;
+const ROW_BYTES: usize = 72;
 const AT_OTHER_REQUESTS: usize = 4;
 const AT_TOKENS: usize = 8;
 const AT_OTHER_TOKENS: usize = 16;
@@ -34,7 +37,8 @@ const AT_SINCE: usize = 32;
 const AT_OTHER_SINCE: usize = 40;
 const AT_FIRST: usize = 48;
 const AT_OTHER_FIRST: usize = 56;
-const rows: usize = memory.data(4096 * 64, 8);
+const AT_COMPUTED: usize = 64;
+const rows: usize = memory.data(4096 * 72, 8);
 
 /** Times that came through a cell are this exact, ms: a head that moved by less is the same head. */
 const HEAD_MOVED_MS: f64 = 1.5;
@@ -72,6 +76,7 @@ function refreshHead(row: u32): void {
   const first = Math.max(load<f64>(at, AT_FIRST), load<f64>(at, AT_OTHER_FIRST));
   setRowF64(COLUMN_FIRST_TOKEN_MS, row, first);
   if (rowF64(COLUMN_PREFILLING, row) == 0) {
+    setRowF64(COLUMN_BUSY_SINCE_MS, row, 0);
     setRowF64(COLUMN_HEAD_SINCE_MS, row, 0);
     setRowF64(COLUMN_HEAD_TOKENS, row, 0);
     return;
@@ -79,6 +84,7 @@ function refreshHead(row: u32): void {
   let since: f64 = Infinity;
   if (load<u32>(at, AT_PREFILLING) > 0) since = load<f64>(at, AT_SINCE);
   if (load<u32>(at, AT_OTHER_PREFILLING) > 0) since = Math.min(since, load<f64>(at, AT_OTHER_SINCE));
+  setRowF64(COLUMN_BUSY_SINCE_MS, row, since);
   const head = Math.max(since, first);
   if (Math.abs(head - rowF64(COLUMN_HEAD_SINCE_MS, row)) < HEAD_MOVED_MS) return;
   setRowF64(COLUMN_HEAD_SINCE_MS, row, head);
@@ -122,15 +128,12 @@ export function ownPrefillingSinceMs(row: u32): f64 {
 export function ownFirstTokenMs(row: u32): f64 {
   return load<f64>(rowAt(row), AT_FIRST);
 }
-/** The same for the other workers, as of the last reading. */
-export function othersFirstTokenMs(row: u32): f64 {
-  return load<f64>(rowAt(row), AT_OTHER_FIRST);
-}
 
 /** Puts a row on the list that the cell is made from. */
 export function markBusy(row: u32): void {
   const place = load<u16>(busyPlaces + ((<usize>row) << 1));
   if (place != 0) return;
+  store<u32>(rowAt(row), 0, AT_COMPUTED);
   store<u16>(busyRows + ((<usize>busyCount) << 1), <u16>row);
   store<u16>(busyPlaces + ((<usize>row) << 1), <u16>++busyCount);
 }
@@ -172,9 +175,19 @@ export function releaseTokens(row: u32, tokens: u32): void {
   changed = true;
 }
 
-/** A first token came from the row: whatever the engine works on now, it began after it. Before releaseTokens(). */
-export function noteFirstToken(row: u32, nowMs: f64): void {
-  store<f64>(rowAt(row), nowMs, AT_FIRST);
+/**
+ * A first token came from the row, of a prompt of `tokens` uncached tokens: whatever the engine works on now, it began
+ * after it. Before releaseTokens().
+ */
+export function noteFirstToken(row: u32, tokens: u32, nowMs: f64): void {
+  const at = rowAt(row);
+  store<f64>(at, nowMs, AT_FIRST);
+  store<u32>(at, load<u32>(at, AT_COMPUTED) + tokens, AT_COMPUTED);
+}
+
+/** Uncached tokens whose computation ended there for this worker since the row was marked busy; wraps at 2^32. */
+export function ownComputed(row: u32): u32 {
+  return load<u32>(rowAt(row), AT_COMPUTED);
 }
 
 /** The request has ended. */
@@ -194,6 +207,7 @@ export function clearOthers(): void {
     store<u32>(rowAt(row), 0, AT_OTHER_REQUESTS);
     store<u64>(rowAt(row), 0, AT_OTHER_TOKENS);
     store<u32>(rowAt(row), 0, AT_OTHER_PREFILLING);
+    setRowF64(COLUMN_OTHERS_COMPUTED, row, 0);
     refresh(row);
   }
   otherCount = 0;
@@ -233,6 +247,11 @@ export function addOtherPrefilling(row: u32, prefilling: u32, sinceMs: f64, firs
   }
   if (firstTokenMs > load<f64>(at, AT_OTHER_FIRST)) store<f64>(at, firstTokenMs, AT_OTHER_FIRST);
   refresh(row);
+}
+
+/** And the tokens whose computation ended there for that worker. */
+export function addOtherComputed(row: u32, tokens: u32): void {
+  setRowF64(COLUMN_OTHERS_COMPUTED, row, rowF64(COLUMN_OTHERS_COMPUTED, row) + <f64>tokens);
 }
 
 /** All cells were read: heads of queues are looked at again. */

@@ -5,8 +5,8 @@
 // A record keeps sums, so the records of several workers, and a prior, add up to the fit of all their samples.
 // A sample counts with weight 1 / (1 + x): what is measured here errs in proportion to its size. Forgetting
 // goes by sample and by time (exponentially weighted least squares). A residual beyond OUTLIER times the usual
-// one is cut to that (Huber 1964); RUN_SAMPLES of them in a row on one side are no outliers but another engine
-// speed: then the past is all but forgotten and these samples count in full.
+// one is cut to that (Huber 1964); RUN_SAMPLES of them in a row that agree by how much are no outliers but another
+// engine speed: then all that was learnt is taken that much slower or faster.
 
 //   ┌ sums, 24 bytes: f32 samples, w, wx, wy, wxx, wxy ┐
 export const SUMS_BYTES: usize = 24;
@@ -16,12 +16,12 @@ const AT_WY: usize = 12;
 const AT_WXX: usize = 16;
 const AT_WXY: usize = 20;
 
-//   ┌ fit, 88 bytes, 8-byte aligned ────────────────────────────────────────────────────┐
+//   ┌ fit, 72 bytes, 8-byte aligned ────────────────────────────────────────────────────┐
 //   │ 0 sums   24 f32 usual |ln(y/expected)|    28 i32 outliers in a row, signed        │
 //   │ 32 f64 last sample ms   40 f64 regime: since when the samples are of one speed, ms│
-//   │ 48 { f32 x, f32 y }[5] outliers of the present run                                │
+//   │ 48 f32[5] residuals of the present run of outliers   68…71 zero                   │
 //   └───────────────────────────────────────────────────────────────────────────────────┘
-export const FIT_BYTES: usize = 88;
+export const FIT_BYTES: usize = 72;
 const AT_SPREAD: usize = 24;
 const AT_RUN: usize = 28;
 const AT_LAST: usize = 32;
@@ -40,7 +40,11 @@ export const OUTLIER_LEAST: f64 = 0.15;
 export const RUN_SAMPLES: i32 = 5;
 /** Samples before which nothing is called an outlier. */
 const TRUSTED_SAMPLES: f64 = 4;
-/** What is left of the past when the speed has changed. */
+/** Such a run is of one other speed when its residuals differ by no more than this; else it is noise: a factor of 2. */
+export const AGREEMENT: f64 = 0.7;
+/** What is left of the past where it is known by how much the speed has changed. */
+const KEPT: f64 = 0.25;
+/** And where that is not known. */
 export const FORGOTTEN: f64 = 0.02;
 /** Weight, in samples, of what is assumed where all samples have one x: see sumsSolve. */
 const ASSUMED_SAMPLES: f64 = 0.25;
@@ -136,8 +140,10 @@ export function fitAdd(fit: usize, x: f64, y: f64, nowMs: f64, base: f64, slope:
     sumsSample(fit, x, y);
     return false;
   }
-  if (noteOutlier(fit, x, y, residual > 0, limit)) {
-    changeRegime(fit, nowMs);
+  const factor = noteOutlier(fit, residual, limit);
+  if (factor > 0) {
+    changeRegime(fit, factor, nowMs);
+    sumsSample(fit, x, y);
     return true;
   }
   sumsSample(fit, x, expected * Math.exp(residual > 0 ? limit : -limit));
@@ -156,25 +162,34 @@ function endRun(fit: usize, limit: f64): void {
   for (let i: i32 = run < 0 ? -run : run; i > 0; i--) widen(fit, limit);
 }
 
-// Whether the run of outliers on one side is complete.
-function noteOutlier(fit: usize, x: f64, y: f64, isAbove: bool, limit: f64): bool {
+// Factor by which the work takes longer now, once a run of outliers on one side is complete and they agree; else 0.
+function noteOutlier(fit: usize, residual: f64, limit: f64): f64 {
+  const isAbove = residual > 0;
   if (load<i32>(fit, AT_RUN) > 0 != isAbove) endRun(fit, limit);
-  const before = load<i32>(fit, AT_RUN);
-  const run = isAbove ? before + 1 : before - 1;
+  const run = isAbove ? load<i32>(fit, AT_RUN) + 1 : load<i32>(fit, AT_RUN) - 1;
   const length = run < 0 ? -run : run;
-  const recent = fit + AT_RECENT + ((<usize>(length - 1)) << 3);
-  store<f32>(recent, <f32>x);
-  store<f32>(recent, <f32>y, 4);
+  store<f32>(fit + AT_RECENT + ((<usize>(length - 1)) << 2), <f32>residual);
   store<i32>(fit, run, AT_RUN);
-  return length >= RUN_SAMPLES;
+  if (length < RUN_SAMPLES) return 0;
+  let least = residual;
+  let most = residual;
+  let sum: f64 = 0;
+  for (let i: i32 = 0; i < RUN_SAMPLES; i++) {
+    const one = <f64>load<f32>(fit + AT_RECENT + ((<usize>i) << 2));
+    least = Math.min(least, one);
+    most = Math.max(most, one);
+    sum += one;
+  }
+  if (most - least <= AGREEMENT) return Math.exp(sum / <f64>RUN_SAMPLES);
+  endRun(fit, limit);
+  return 0;
 }
 
-function changeRegime(fit: usize, nowMs: f64): void {
-  scale(fit, FORGOTTEN);
-  for (let i: i32 = 0; i < RUN_SAMPLES; i++) {
-    const recent = fit + AT_RECENT + ((<usize>i) << 3);
-    sumsSample(fit, <f64>load<f32>(recent), <f64>load<f32>(recent, 4));
-  }
+// All work takes so many times as long: what was learnt before keeps its shape and loses most of its weight.
+function changeRegime(fit: usize, factor: f64, nowMs: f64): void {
+  scale(fit, KEPT);
+  store<f32>(fit, <f32>(<f64>load<f32>(fit, AT_WY) * factor), AT_WY);
+  store<f32>(fit, <f32>(<f64>load<f32>(fit, AT_WXY) * factor), AT_WXY);
   store<i32>(fit, 0, AT_RUN);
   store<f64>(fit, nowMs, AT_REGIME);
 }
@@ -225,6 +240,16 @@ export function sumsSolve(sums: usize, least: f64, most: f64, fromOrigin: bool):
   if (solvedBase >= 0) return true;
   solvedBase = 0;
   solvedSlope = clamp(wxy / wxx, least, most);
+  return true;
+}
+
+/** The line of these sums that has this base, slope within [least, most]; false: no sample has x > 0. */
+export function sumsSolveSlope(sums: usize, base: f64, least: f64, most: f64): bool {
+  const wxx = <f64>load<f32>(sums, AT_WXX);
+  if (!(wxx > 0)) return false;
+  const above = <f64>load<f32>(sums, AT_WXY) - base * <f64>load<f32>(sums, AT_WX);
+  solvedSlope = clamp(above / wxx, least, most);
+  solvedBase = base;
   return true;
 }
 

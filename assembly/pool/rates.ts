@@ -3,12 +3,14 @@
 //   prefill ms = base + slope × uncached tokens      from the time between an endpoint's first tokens
 //   ms between tokens = base + slope × requests      from finished streams
 //
-// A sample of prefill is one piece of the engine's work: from the decision, or from the first token before where
-// that came later, to this first token. First tokens of one engine step count as one piece. Every row learns by
-// itself (fit.ts); the fit of the whole pool counts as PRIOR_SAMPLES samples more, so that a new endpoint begins as
-// the others are and one that nobody asks drifts back to that. The other workers' samples add up with ours.
+// A sample of prefill is one piece of the engine's work: all prompts, of all workers, whose first tokens came since this
+// worker's last one, or since the engine was idle, and the time since then. An engine computes several prompts in one
+// step and queues others: what one request waited says little, what was done in a time says all.
+// The base is the pool's; it is the same for every endpoint, as what differs there is load. Every row learns its
+// slope by itself (fit.ts); the pool's samples count as PRIOR_SAMPLES more, so that a new endpoint begins as the
+// others are and one that nobody asks drifts back to that. The other workers' samples add up with ours.
 import { POOLS_MAX, POOL_ENDPOINTS_MAX } from "../wire/limits";
-import { COLUMN_GENERATION, rowU32 } from "./rows";
+import { COLUMN_BUSY_SINCE_MS, COLUMN_GENERATION, COLUMN_OTHERS_COMPUTED, rowF64, rowU32 } from "./rows";
 import {
   FIT_BYTES,
   FORGOTTEN,
@@ -27,15 +29,20 @@ import {
   sumsSamples,
   sumsForget,
   sumsSolve,
+  sumsSolveSlope,
 } from "./fit";
 
-/** First tokens that come within this time of the one before are of one engine step, ms. */
+/** First tokens that come within this time of the one before are of one engine step, ms; */
 export const STEP_MS: f64 = 2;
+/** and by this time after it the other workers have told of theirs. */
+export const SETTLED_MS: f64 = 12;
 /** Samples that the pool's fit counts for at each of its endpoints. */
 export const PRIOR_SAMPLES: f64 = 4;
 /** Prefill speeds that are believed: 1,000,000 to 10 tokens/s, as ms for a thousand tokens. */
 export const PREFILL_SLOPE_MIN: f64 = 1;
 export const PREFILL_SLOPE_MAX: f64 = 100000;
+/** Endpoints of one pool differ in speed by this factor from its mean at most. */
+export const SLOPE_RANGE: f64 = 8;
 /** Before anything is known: 10,000 tokens/s, the order of one accelerator and a model of 8 to 70 billion parameters. */
 export const PREFILL_SLOPE_FIRST: f64 = 100;
 /** What a further request adds to the time between tokens at most, ms. */
@@ -52,23 +59,26 @@ const MEAN_SAMPLES: f64 = 64;
 export const FIT_PREFILL: u32 = 0;
 export const FIT_TPOT: u32 = 1;
 
-//   ┌ row, 272 bytes ─────────────────────────────────────────────────────────────────────┐
-//   │ 0 prefill fit, 88   88 TPOT fit, 88                                                  │
-//   │ 176 f64 piece: start ms   184 f64 its end ms (0 = none)   192 f64 its tokens         │
-//   │ 200 u16 generation   204 u32 version of the lines                                    │
-//   │ 208 line: f64 base, slope, samples   232 TPOT line   256…271 zero                    │
+//   ┌ row, 240 bytes ─────────────────────────────────────────────────────────────────────┐
+//   │ 0 prefill fit, 72   72 TPOT fit, 72                                                  │
+//   │ 144 f64 piece: start ms   152 f64 its end ms (0 = none)   160 f64 its tokens         │
+//   │ 168 u16 generation   172 u32 version of the lines                                    │
+//   │ 176 line: f64 base, slope, samples   200 TPOT line                                   │
+//   │ 224 f64 end of the piece before   232 f64 others' tokens computed by then            │
 //   └─────────────────────────────────────────────────────────────────────────────────────┘
-const ROW_BYTES: usize = 272;
-const AT_START: usize = 176;
-const AT_END: usize = 184;
-const AT_TOKENS: usize = 192;
-const AT_GENERATION: usize = 200;
-const AT_VERSION: usize = 204;
-const AT_LINES: usize = 208;
+const ROW_BYTES: usize = 240;
+const AT_START: usize = 144;
+const AT_END: usize = 152;
+const AT_TOKENS: usize = 160;
+const AT_GENERATION: usize = 168;
+const AT_VERSION: usize = 172;
+const AT_LINES: usize = 176;
+const AT_LAST_END: usize = 224;
+const AT_OTHERS: usize = 232;
 const LINE_BYTES: usize = 24;
 const LINE_SLOPE: usize = 8;
 const LINE_SAMPLES: usize = 16;
-const rows: usize = memory.data(4096 * 272, 8);
+const rows: usize = memory.data(4096 * 240, 8);
 
 //   ┌ others' samples of a row, 72 bytes ────────────────────────────────────────┐
 //   │ 0 prefill sums   24 TPOT sums   48 f64 regime[2] ms   64 u32 reading        │
@@ -79,17 +89,19 @@ const OTHER_READING: usize = 64;
 const others: usize = memory.data(4096 * 72, 8);
 let reading: u32 = 1;
 
-//   ┌ pool, 96 bytes ──────────────────────────────────────────────────────────────┐
+//   ┌ pool, 112 bytes ──────────────────────────────────────────────────────────────┐
 //   │ 0 sums[2]   48 f64 put together ms   56 u32 version   60 u32 changed since    │
 //   │ 64 f64 mean uncached tokens, 72 of so many   80 f64 mean stream ms, 88        │
+//   │ 96 f64 mean tokens of an answer, 104                                          │
 //   └──────────────────────────────────────────────────────────────────────────────┘
-const POOL_BYTES: usize = 96;
+const POOL_BYTES: usize = 112;
 const POOL_REFRESHED: usize = 48;
 const POOL_VERSION: usize = 56;
 const POOL_CHANGED: usize = 60;
 const POOL_TOKENS: usize = 64;
 const POOL_STREAM: usize = 80;
-const pools: usize = memory.data(16 * 96, 8);
+const POOL_ANSWER: usize = 96;
+const pools: usize = memory.data(16 * 112, 8);
 
 const scratch: usize = memory.data(24, 8);
 
@@ -116,40 +128,36 @@ function changedAt(row: u32): void {
 }
 
 /**
- * A first token came from the row at `nowMs`: of a request of `tokens` uncached tokens decided at `decidedMs`. The one
- * before, through any worker, came at `previousMs`, through this one or not (`isOwn`).
+ * A first token came from the row at `nowMs`, of a prompt of `tokens` uncached tokens. Before the reservations know:
+ * what they say of how long the row has been busy is of before.
  */
-export function rateFirstToken(
-  row: u32,
-  decidedMs: f64,
-  previousMs: f64,
-  isOwn: bool,
-  nowMs: f64,
-  tokens: f64,
-): void {
+export function rateFirstToken(row: u32, tokens: f64, nowMs: f64): void {
   const at = rowAt(row);
   const end = load<f64>(at, AT_END);
-  if (end > 0 && nowMs - end <= STEP_MS) {
-    store<f64>(at, Math.min(load<f64>(at, AT_START), decidedMs), AT_START);
-    store<f64>(at, nowMs, AT_END);
-    store<f64>(at, load<f64>(at, AT_TOKENS) + tokens, AT_TOKENS);
-    return;
+  if (end > 0 && nowMs - end > STEP_MS) closePiece(row);
+  if (load<f64>(at, AT_END) == 0) {
+    store<f64>(at, Math.max(rowF64(COLUMN_BUSY_SINCE_MS, row), load<f64>(at, AT_LAST_END)), AT_START);
+    store<f64>(at, 0, AT_TOKENS);
   }
-  closePiece(row);
-  // Another worker's first token of the same step: how much of the step was ours is not known.
-  if (!isOwn && nowMs - previousMs <= STEP_MS) return;
-  store<f64>(at, Math.max(decidedMs, previousMs), AT_START);
   store<f64>(at, nowMs, AT_END);
-  store<f64>(at, tokens, AT_TOKENS);
+  store<f64>(at, load<f64>(at, AT_TOKENS) + tokens, AT_TOKENS);
 }
 
+// What the other workers' requests had computed in the same time is part of the piece. Where the engine was idle since
+// the piece before, it is not known how much of that was before.
 function closePiece(row: u32): void {
   const at = rowAt(row);
+  const start = load<f64>(at, AT_START);
   const end = load<f64>(at, AT_END);
-  if (end == 0) return;
+  const lastEnd = load<f64>(at, AT_LAST_END);
+  const computed = rowF64(COLUMN_OTHERS_COMPUTED, row);
+  const others = Math.max(computed - load<f64>(at, AT_OTHERS), 0);
+  store<f64>(at, computed, AT_OTHERS);
+  store<f64>(at, end, AT_LAST_END);
   store<f64>(at, 0, AT_END);
-  const ms = end - load<f64>(at, AT_START);
-  if (ms > 0 && ms <= SERVICE_MAX_MS) learn(row, FIT_PREFILL, load<f64>(at, AT_TOKENS) / 1000, ms, end);
+  const ms = end - start;
+  if (!(ms > 0 && ms <= SERVICE_MAX_MS) || start == 0 || (others > 0 && start > lastEnd)) return;
+  learn(row, FIT_PREFILL, (load<f64>(at, AT_TOKENS) + others) / 1000, ms, end);
 }
 
 /** A stream ended that had `ms` between its tokens while `requests` were in flight at the row. */
@@ -182,7 +190,7 @@ function noteRegime(row: u32, which: u32, regimeMs: f64): void {
 function linesOf(row: u32, nowMs: f64): usize {
   const at = rowAt(row);
   const end = load<f64>(at, AT_END);
-  if (end > 0 && nowMs - end > STEP_MS) closePiece(row);
+  if (end > 0 && nowMs - end > SETTLED_MS) closePiece(row);
   const pool = poolAt(row);
   refreshPool(row / POOL_ENDPOINTS_MAX, nowMs);
   const version = load<u32>(pool, POOL_VERSION);
@@ -196,13 +204,19 @@ function linesOf(row: u32, nowMs: f64): usize {
     const samples = sumsSamples(prior);
     if (samples > 0) sumsAdd(scratch, prior, Math.min(1, PRIOR_SAMPLES / samples));
     const isPrefill = which == FIT_PREFILL;
-    const least: f64 = isPrefill ? PREFILL_SLOPE_MIN : 0;
-    const isKnown = sumsSolve(scratch, least, isPrefill ? PREFILL_SLOPE_MAX : TPOT_SLOPE_MAX, isPrefill);
+    const isKnown = isPrefill ? solvePrefill(prior, samples) : sumsSolve(scratch, 0, TPOT_SLOPE_MAX, false);
     store<f64>(line, isKnown ? fitBase() : 0);
     store<f64>(line, isKnown ? fitSlope() : isPrefill ? PREFILL_SLOPE_FIRST : 0, LINE_SLOPE);
     store<f64>(line, isKnown ? sumsSamples(scratch) : 0, LINE_SAMPLES);
   }
   return at + AT_LINES;
+}
+
+// The row's slope beside the pool's base, within SLOPE_RANGE of the pool's slope.
+function solvePrefill(pool: usize, samples: f64): bool {
+  if (!(samples > 0) || !sumsSolve(pool, PREFILL_SLOPE_MIN, PREFILL_SLOPE_MAX, true)) return false;
+  const slope = fitSlope();
+  return sumsSolveSlope(scratch, fitBase(), slope / SLOPE_RANGE, slope * SLOPE_RANGE);
 }
 
 function addRow(sums: usize, row: u32, which: u32, nowMs: f64): void {
@@ -286,6 +300,15 @@ export function poolNoteStream(pool: u32, ms: f64): void {
 /** Time from first token to end, on average, ms; `fallback` while there was none. */
 export function poolMeanStreamMs(pool: u32, fallback: f64): f64 {
   return meanOf(pools + <usize>pool * POOL_BYTES + POOL_STREAM, fallback);
+}
+
+/** An answer of the pool had so many tokens. */
+export function poolNoteAnswer(pool: u32, tokens: f64): void {
+  noteMean(pools + <usize>pool * POOL_BYTES + POOL_ANSWER, tokens);
+}
+/** Tokens of an answer, on average; `fallback` while there was none. */
+export function poolMeanAnswer(pool: u32, fallback: f64): f64 {
+  return meanOf(pools + <usize>pool * POOL_BYTES + POOL_ANSWER, fallback);
 }
 
 function noteMean(at: usize, value: f64): void {

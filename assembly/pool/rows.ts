@@ -43,7 +43,11 @@ export const COLUMN_INFLIGHT_PEAK_BEFORE: u32 = 18;
 export const COLUMN_FOREIGN_REQUESTS: u32 = 19;
 /** Tightest wish for the time between tokens among the requests in flight there, ms; 0 = none. */
 export const COLUMN_TPOT_SLO_MS: u32 = 20;
-export const F64_COLUMNS: u32 = 21;
+/** Since when there is something to prefill there without a pause, through any worker (ms, own clock); 0 = there is not. */
+export const COLUMN_BUSY_SINCE_MS: u32 = 21;
+/** Uncached tokens whose computation ended there for the other workers, counted from when each was last idle there. */
+export const COLUMN_OTHERS_COMPUTED: u32 = 22;
+export const F64_COLUMNS: u32 = 23;
 
 // u32 columns.
 /** ENDPOINT_* flags of wire/snapshot.ts; 0 = no endpoint in this row. */
@@ -58,7 +62,7 @@ export const COLUMN_LORA_ACTIVE_COUNT: u32 = 4;
 export const COLUMN_LORA_WAITING_COUNT: u32 = 5;
 export const U32_COLUMNS: u32 = 6;
 
-const f64Rows: usize = memory.data(21 * 4096 * 8, 16);
+const f64Rows: usize = memory.data(23 * 4096 * 8, 16);
 const u32Rows: usize = memory.data(6 * 4096 * 4, 16);
 const modelHashRows: usize = memory.data(4096 * 64 * 8, 16);
 const loraActiveRows: usize = memory.data(4096 * 32 * 8, 16);

@@ -55,6 +55,7 @@ export const STREAM_MS_FIRST: f64 = 5000;
 const waitMs: usize = memory.data(256 * 8, 8);
 const prefillMs: usize = memory.data(256 * 8, 8);
 const tpots: usize = memory.data(256 * 8, 8);
+const tpotsBefore: usize = memory.data(256 * 8, 8);
 const costs: usize = memory.data(256 * 8, 8);
 const workMs: usize = memory.data(256 * 8, 8);
 let missPrice: f64 = 0;
@@ -71,6 +72,10 @@ export function costPrefillMs(index: u32): f64 {
 /** Time between tokens there with this request, ms; NaN while nothing is known. */
 export function costTpotMs(index: u32): f64 {
   return load<f64>(tpots + ((<usize>index) << 3));
+}
+/** The same without this request. */
+export function costTpotBeforeMs(index: u32): f64 {
+  return load<f64>(tpotsBefore + ((<usize>index) << 3));
 }
 /** What the candidate costs, ms. */
 export function costOf(index: u32): f64 {
@@ -134,7 +139,9 @@ function work(index: u32, now: f64, meanTokens: f64, meanStream: f64, unknownFor
   store<f64>(waitMs + at, backlog + late + roomMs(index, queued + uncached, meanStream));
   store<f64>(workMs + at, tokenMs * uncached);
   store<f64>(prefillMs + at, baseMs + tokenMs * uncached);
-  store<f64>(tpots + at, tpotMs(known(COLUMN_INFLIGHT_REQUESTS, index) + foreign + 1));
+  const requests = known(COLUMN_INFLIGHT_REQUESTS, index) + foreign;
+  store<f64>(tpotsBefore + at, tpotMs(requests));
+  store<f64>(tpots + at, tpotMs(requests + 1));
   return backlog;
 }
 

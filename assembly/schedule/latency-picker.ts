@@ -1,9 +1,10 @@
 // epp-wasm-latency-picker (ours, the default): the candidate that costs least by latency-cost.ts.
 //
-// Of the candidates that meet the wishes, the cheapest; where none does, the cheapest of all. A candidate meets
-// them when its predicted TTFT is within the request's, and its predicted time between tokens, this request
-// included, is within the request's and the tightest of those in flight there (PolyServe's condition); what is
-// not predicted yet breaks no wish.
+// To the cost comes by how much wishes would be broken, in ms over the whole answer: the predicted TTFT beyond the
+// request's; the predicted time between tokens, this request included, beyond the request's; and what this request
+// adds to it beyond the tightest wish of those in flight there (PolyServe's condition as a price). A candidate that
+// meets all wishes so goes before one that breaks them by more than it costs less. It is no hard order: the only
+// replica that meets a wish would get all requests until it meets none. What is not predicted yet breaks no wish.
 // Candidates that cost hardly more than the cheapest are taken as equal. Among them the one that holds most
 // of the prompt wins, then the highest rendezvous hash of (first part of the prompt that nobody holds, address)
 // (Thaler and Ravishankar 1998): workers and gateways that know nothing of one another agree on where a new
@@ -15,9 +16,24 @@ import { rowAddressLen, rowAddressPtr } from "../pool/labels";
 import { COLUMN_MATCHED_TOKENS, COLUMN_TPOT_SLO_MS } from "../pool/rows";
 import { hashBytes, mixPair } from "../text/hash";
 import { candidateCount, candidateF64, candidateRow, setTotal, totalOf } from "./candidates";
-import { DECODE_PRICE_S, costOf, costPrefillMs, costTpotMs, costWaitMs, costsWork } from "./latency-cost";
+import { poolMeanAnswer } from "../pool/rates";
+import {
+  DECODE_PRICE_S,
+  costOf,
+  costPrefillMs,
+  costTpotBeforeMs,
+  costTpotMs,
+  costWaitMs,
+  costsWork,
+} from "./latency-cost";
 import { INSTANCE_AT_B, INSTANCE_AT_C } from "./plan";
-import { requestRandom, requestTieKey, requestTpotSloMs, requestTtftSloMs } from "./request";
+import {
+  requestMaxTokens,
+  requestRandom,
+  requestTieKey,
+  requestTpotSloMs,
+  requestTtftSloMs,
+} from "./request";
 
 /** Share of the request's own prefill within which costs count as equal. */
 export const TIE_SHARE_DEFAULT: f64 = 0.1;
@@ -25,15 +41,15 @@ export const TIE_SHARE_DEFAULT: f64 = 0.1;
 export const TIE_LEAST_MS: f64 = 2;
 /** Matches that differ by less are the same match, tokens. */
 const SAME_MATCH_TOKENS: f64 = 16;
-/** What puts candidates that break a wish behind all that meet them, ms. */
-const BROKEN_MS: f64 = 1e9;
+/** Tokens of an answer while none was counted. */
+const ANSWER_TOKENS_FIRST: f64 = 200;
 
 // Why the candidate at hand was chosen.
 export const CHOSEN_ONLY: u32 = 0;
 export const CHOSEN_CHEAPEST: u32 = 1;
 export const CHOSEN_MATCH: u32 = 2;
 export const CHOSEN_HASH: u32 = 3;
-/** No candidate meets the wishes: the cheapest of all. */
+/** No candidate meets all wishes. */
 export const CHOSEN_NONE_MEETS: u32 = 4;
 let reason: u32 = 0;
 
@@ -42,29 +58,39 @@ export function latencyReason(): u32 {
   return reason;
 }
 
-/** Whether the candidate at `index` meets the wishes of the request in hand and of those in flight there. */
-export function meetsSlos(index: u32): bool {
-  const ttft = requestTtftSloMs();
-  if (ttft > 0 && costWaitMs(index) + costPrefillMs(index) > ttft) return false;
+/** By how much the candidate at `index` would break wishes, of this request and of those in flight there; 0 = meets all. */
+export function brokenMs(index: u32, pool: u32): f64 {
+  const ttftSlo = requestTtftSloMs();
+  const ttft = costWaitMs(index) + costPrefillMs(index);
+  let broken: f64 = ttftSlo > 0 ? Math.max(ttft - ttftSlo, 0) : 0;
   const tpot = costTpotMs(index);
-  if (tpot != tpot) return true;
+  if (tpot != tpot) return broken;
   const own = requestTpotSloMs();
-  if (own > 0 && tpot > own) return false;
   const others = candidateF64(COLUMN_TPOT_SLO_MS, index);
-  return !(others > 0 && tpot > others);
+  let each: f64 = own > 0 ? Math.max(tpot - own, 0) : 0;
+  if (others > 0) each += Math.max(tpot - Math.max(others, costTpotBeforeMs(index)), 0);
+  if (each > 0) {
+    const expected = poolMeanAnswer(pool, ANSWER_TOKENS_FIRST);
+    const most = requestMaxTokens();
+    broken += each * (most > 0 ? Math.min(most, expected) : expected);
+  }
+  return broken;
 }
 
 /**
- * Works out all candidates, sets their totals (−cost, less BROKEN_MS where a wish is broken) for the picker's order,
- * and returns the index of the choice. There is at least one candidate. `instance` 0 = all defaults.
+ * Works out all candidates, sets their totals (−cost, less by how much wishes are broken) for the picker's order, and
+ * returns the index of the choice. There is at least one candidate. `instance` 0 = all defaults.
  */
 export function latencyChoose(instance: usize, pool: u32): u32 {
   costsWork(pool, instance == 0 ? DECODE_PRICE_S : load<f64>(instance, INSTANCE_AT_B));
   const count = candidateCount();
   let cheapest: u32 = 0;
+  let meeting: u32 = 0;
   let most: f64 = -Infinity;
   for (let i: u32 = 0; i < count; i++) {
-    const total = -costOf(i) - (meetsSlos(i) ? 0 : BROKEN_MS);
+    const broken = brokenMs(i, pool);
+    if (broken == 0) meeting++;
+    const total = -costOf(i) - broken;
     setTotal(i, total);
     if (total <= most) continue;
     most = total;
@@ -73,7 +99,7 @@ export function latencyChoose(instance: usize, pool: u32): u32 {
   const share = instance == 0 ? TIE_SHARE_DEFAULT : load<f64>(instance, INSTANCE_AT_C);
   const chosen = amongEquals(cheapest, most, share * costPrefillMs(cheapest) + TIE_LEAST_MS);
   if (count == 1) reason = CHOSEN_ONLY;
-  else if (most <= -BROKEN_MS) reason = CHOSEN_NONE_MEETS;
+  else if (meeting == 0) reason = CHOSEN_NONE_MEETS;
   return chosen;
 }
 

@@ -3,14 +3,14 @@
 /** Request headers that plugins of one configuration can read; a configuration that needs more is refused. */
 export const REQUEST_HEADERS_MAX: u32 = 8;
 
-//   ┌ request, 160 bytes ────────────────────────────────────────────────────────────────┐
+//   ┌ request, 168 bytes ────────────────────────────────────────────────────────────────┐
 //   │ 0 u64 model hash   8 u64 LoRA hash   16 u64 random state                            │
 //   │ 24 f64 prompt tokens   32 f64 matchable tokens   40 f64 context tokens   48 f64 now │
 //   │ 56 u32 model, 60 u32 bytes   64 u8 cold   65 u8 session bound   66 u8 bound present │
 //   │ 72 { u32 ptr, u32 bytes }[8] headers   136 u64 tie key   144 f64 TTFT SLO ms        │
-//   │ 152 f64 TPOT SLO ms                                                                  │
+//   │ 152 f64 TPOT SLO ms   160 f64 most tokens of the answer                              │
 //   └─────────────────────────────────────────────────────────────────────────────────────┘
-const record: usize = memory.data(160, 8);
+const record: usize = memory.data(168, 8);
 const AT_LORA: usize = 8;
 const AT_RANDOM: usize = 16;
 const AT_PROMPT_TOKENS: usize = 24;
@@ -25,12 +25,13 @@ const AT_HEADERS: usize = 72;
 const AT_TIE_KEY: usize = 136;
 const AT_TTFT_SLO: usize = 144;
 const AT_TPOT_SLO: usize = 152;
+const AT_MAX_TOKENS: usize = 160;
 
 const RANDOM_SEED: u64 = 0x9e3779b97f4a7c15;
 
 /** Empties the record. `nowMs`: the decision's time, own clock. `random`: any value; 0 is replaced. */
 export function requestReset(nowMs: f64, random: u64): void {
-  memory.fill(record, 0, 160);
+  memory.fill(record, 0, 168);
   store<f64>(record, nowMs, AT_NOW);
   store<u64>(record, random == 0 ? RANDOM_SEED : random, AT_RANDOM);
 }
@@ -74,6 +75,15 @@ export function requestSetTieKey(key: u64): void {
 export function requestSetSlos(ttftMs: f64, tpotMs: f64): void {
   store<f64>(record, ttftMs, AT_TTFT_SLO);
   store<f64>(record, tpotMs, AT_TPOT_SLO);
+}
+
+/** Most tokens that the answer may have; 0 = the request does not say. */
+export function requestSetMaxTokens(tokens: f64): void {
+  store<f64>(record, tokens, AT_MAX_TOKENS);
+}
+
+export function requestMaxTokens(): f64 {
+  return load<f64>(record, AT_MAX_TOKENS);
 }
 
 export function requestTieKey(): u64 {
