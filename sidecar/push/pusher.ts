@@ -99,6 +99,8 @@ export class Pusher implements Ticking {
     const snapshot = this.encode(nowMs);
     this.counts.bytes = snapshot.length;
     this.policy.noteHeld(await this.control.push(this.pool.name, snapshot));
+    // A gateway that restarted between two pushes has lost it, and serves the pool from now on.
+    await this.policy.bring(this.pool.policy);
   }
 
   /** A pool too large for a snapshot loses labels and names before it loses endpoints and their figures. */

@@ -164,7 +164,10 @@ describe("a pool's policy", () => {
     const { control } = await start(FIRST);
     await beats(control, 1);
     control.heldPolicies.clear();
+    const before = control.received.length;
     await eventually("it came again", () => control.policies.length === 2);
+    // Right behind the snapshot whose answer said so.
+    expect(control.policies[1]!.afterSnapshots).toBe(before + 1);
     await beats(control, 2);
     expect(control.policies).toHaveLength(2);
   });
