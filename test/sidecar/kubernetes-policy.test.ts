@@ -243,6 +243,37 @@ describe("the policy of an InferencePool", () => {
     await eventually("it is whole", () => sink.policyError === null);
   });
 
+  it("is told only once all of it was read: half of it would undo what the gateway has from before", async () => {
+    const api = await new FakeApi().start();
+    api.put("inferencepools", inferencePool());
+    api.put("pods", pod(1));
+    api.put("inferenceobjectives", objective("critical", 10));
+    api.put("inferencemodelrewrites", rewrite("r", "", [{ models: ["a"], targets: [["b"]] }]));
+    api.intercept = (_verb, plural, response) => {
+      if (plural !== "inferencemodelrewrites") return false;
+      response.writeHead(500).end("{}");
+      return true;
+    };
+    const { sink } = discover(api, POOL_MEMBERS);
+    await eventually("the endpoints came", () => sink.last?.length === 1);
+    await eventually("the failure was told", () => sink.policyError ?? undefined);
+    expect(sink.policies).toEqual([]);
+    api.intercept = null;
+    await eventually("it came", () => sink.policies.length > 0);
+    expect(sink.policies[0]).toMatchObject({
+      objectives: [{ name: "critical" }],
+      rewrites: [{ model: "a" }],
+    });
+  });
+
+  it("is told when it is empty, so that a gateway forgets what is no longer there", async () => {
+    const api = await new FakeApi().start();
+    api.put("inferencepools", inferencePool());
+    const { sink } = discover(api, POOL_MEMBERS);
+    await eventually("it came", () => sink.policies.length > 0);
+    expect(sink.policies[0]).toMatchObject({ objectives: [], rewrites: [] });
+  });
+
   it("is not asked for when it is off", async () => {
     const api = await new FakeApi().start();
     api.put("inferencepools", inferencePool());
