@@ -22,6 +22,7 @@ import {
   poolNoteTokens,
   prefillBaseMs,
   prefillTokenMs,
+  rateBegin,
   rateFirstToken,
   rateTpot,
   ratesOf,
@@ -77,7 +78,7 @@ export function commit(stream: usize, pool: u32, now: f64): void {
   reserveAt(stream, row, now);
   store<f64>(stream, now, S_DECIDED);
   if (!hasPrompt) return;
-  poolNoteTokens(pool, uncached);
+  poolNoteTokens(pool, uncached, promptTokens);
   const keys = matchedKeys(row % POOL_ENDPOINTS_MAX);
   store<u16>(stream, <u16>keys, S_KEYS_MATCHED);
   store<u32>(stream, row, S_PREFIX_ROW);
@@ -90,7 +91,8 @@ export function commit(stream: usize, pool: u32, now: f64): void {
 }
 
 function reserveAt(stream: usize, row: u32, now: f64): void {
-  reserve(row, load<u32>(stream, S_UNCACHED), now);
+  rateBegin(row, now);
+  reserve(row, load<u32>(stream, S_UNCACHED), load<u32>(stream, S_PROMPT_TOKENS), now);
   const slo = <f64>load<f32>(stream, S_TPOT_SLO);
   if (slo > 0) tpotSloAdd(row, slo);
   setFlag(stream, F_REQUEST_RESERVED | F_TOKENS_RESERVED);
@@ -112,8 +114,9 @@ function answersAtOnce(stream: usize): bool {
   return apiAnswersAtOnce(load<u32>(stream, S_API)) || promptMaxTokens(streamPrompt(stream)) == 1;
 }
 
-// The keys that the row already holds are touched if that is due, the others stored. The other workers' copies
-// of the index get the deepest held key and the new ones.
+// The keys that the row already holds are touched if that is due, the others stored. The other workers' copies of the
+// index get the same keys: a touch of the deepest one alone would let its ancestors expire there, and then the prefix
+// is not found.
 function storePrefix(stream: usize, pool: u32, row: u32, held: u32, newTokens: u32, kind: u32): void {
   const chain = streamChain(stream);
   const root = load<u64>(stream, S_KEY_ROOT);
@@ -121,8 +124,7 @@ function storePrefix(stream: usize, pool: u32, row: u32, held: u32, newTokens: u
   const untouched: u32 = held > 0 && indexIsFresh(chainKey(chain, held - 1, root), row) ? held : 0;
   for (let i = untouched; i < keys; i++) indexInsert(chainKey(chain, i, root), row);
   indexStored(row, newTokens);
-  const from = held > 0 ? held - 1 : 0;
-  journal(JOURNAL_STORED | kind, pool, row, newTokens, chain, root, from, keys);
+  journal(JOURNAL_STORED | kind, pool, row, newTokens, chain, root, untouched, keys);
   setFlag(stream, F_PREFIX_STORED);
 }
 
@@ -212,5 +214,5 @@ export function releaseReservation(stream: usize): void {
   const row = destinationRow(stream, 0);
   const slo = <f64>load<f32>(stream, S_TPOT_SLO);
   if (slo > 0) tpotSloRemove(row, slo);
-  releaseRequest(row);
+  releaseRequest(row, load<u32>(stream, S_PROMPT_TOKENS));
 }

@@ -7,7 +7,7 @@ import { POOL_ENDPOINTS_MAX } from "../wire/limits";
 import { COLUMN_GENERATION, rowOf, rowU32 } from "../pool/rows";
 import { noteFailure, noteServerError, noteSuccess } from "../pool/health";
 import { rowAddressLen, rowAddressPtr } from "../pool/labels";
-import { poolNoteStream, ratesOf, tpotSamples } from "../pool/rates";
+import { ratesOf, tpotSamples } from "../pool/rates";
 import { poolLearnBytesPerToken } from "../pool/table";
 import { chainRelease } from "../prefix/chain";
 import { promptTokenIds } from "../prompt/record";
@@ -254,8 +254,6 @@ function learn(stream: usize): void {
 export function streamEnded(stream: usize, config: u32): void {
   if (phaseOf(stream) == PHASE_DECIDED && hasFlag(stream, F_REQUEST_RESERVED)) {
     if (!hasFlag(stream, F_RESPONDED)) judgeSilence(stream, config);
-    const first = load<f64>(stream, S_FIRST_TOKEN);
-    if (first > 0) poolNoteStream(load<u32>(stream, S_POOL), nowMs() - first);
     releaseReservation(stream);
   }
   chainRelease(streamChain(stream));

@@ -29,6 +29,7 @@ import {
   otherRow,
   otherRowCount,
   ownComputed,
+  ownContextTokens,
   ownFirstTokenMs,
   ownPrefilling,
   ownPrefillingSinceMs,
@@ -41,7 +42,7 @@ import { addOtherTpotSlo, clearOtherTpotSlo, ownTpotSloMs } from "./tpot-slos";
 /** An entry stays in the cell for so long after the last first token: what it tells of that is read by then. */
 const LINGER_MS: f64 = 100;
 
-const cell: usize = memory.data(37568, 16);
+const cell: usize = memory.data(41664, 16);
 let cellLength: u32 = 0;
 let entriesDropped: u64 = 0;
 
@@ -121,6 +122,7 @@ function writeEntry(at: usize, row: u32, nowMs: f64): void {
   store<f32>(at, <f32>ownTpotSloMs(row), 24);
   store<u32>(at, min<u32>(prefilling, 65535), 28);
   store<u32>(at, ownComputed(row), 32);
+  store<u32>(at, <u32>min<u64>(ownContextTokens(row), 0xffffffff), 36);
 }
 
 /** Whether the bytes are a cell of this version whose parts lie inside it. */
@@ -180,7 +182,7 @@ export function cellAdd(ptr: usize): void {
       const slot = <u32>load<u16>(at);
       if (slot >= <u32>POOL_ENDPOINTS_MAX) continue;
       const row = rowOf(pool, slot);
-      if (!addOther(row, load<u16>(at, 2), load<u16>(at, 4), load<u32>(at, 8))) continue;
+      if (!addOther(row, load<u16>(at, 2), load<u16>(at, 4), load<u32>(at, 8), load<u32>(at, 36))) continue;
       const firstAgo = <f64>load<f32>(at, 16);
       const since = heartbeat - <f64>load<f32>(at, 20);
       addOtherPrefilling(row, load<u16>(at, 28), since, firstAgo >= 0 ? heartbeat - firstAgo : 0);

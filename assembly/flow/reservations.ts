@@ -7,6 +7,7 @@
 import { ROWS_MAX } from "../wire/limits";
 import {
   COLUMN_BUSY_SINCE_MS,
+  COLUMN_CONTEXT_TOKENS,
   COLUMN_FIRST_TOKEN_MS,
   COLUMN_GENERATION,
   COLUMN_HEAD_SINCE_MS,
@@ -21,13 +22,14 @@ import {
   setRowF64,
 } from "../pool/rows";
 
-//   ┌ row, 72 bytes ───────────────────────────────────────────────────────────────────────┐
+//   ┌ row, 88 bytes ───────────────────────────────────────────────────────────────────────┐
 //   │ 0 u32 requests   4 u32 others' requests   8 u64 tokens   16 u64 others' tokens        │
 //   │ 24 u32 prefilling   28 u32 others' prefilling   32 f64 prefilling since ms            │
 //   │ 40 f64 others' since   48 f64 last first token ms   56 f64 others' last first token   │
 //   │ 64 u32 tokens computed since the row was marked busy                                  │
+//   │ 72 u64 context tokens   80 u64 others' context tokens                                 │
 //   └──────────────────────────────────────────────────────────────────────────────────────┘
-const ROW_BYTES: usize = 72;
+const ROW_BYTES: usize = 88;
 const AT_OTHER_REQUESTS: usize = 4;
 const AT_TOKENS: usize = 8;
 const AT_OTHER_TOKENS: usize = 16;
@@ -38,7 +40,9 @@ const AT_OTHER_SINCE: usize = 40;
 const AT_FIRST: usize = 48;
 const AT_OTHER_FIRST: usize = 56;
 const AT_COMPUTED: usize = 64;
-const rows: usize = memory.data(4096 * 72, 8);
+const AT_CONTEXT: usize = 72;
+const AT_OTHER_CONTEXT: usize = 80;
+const rows: usize = memory.data(4096 * 88, 8);
 
 /** Times that came through a cell are this exact, ms: a head that moved by less is the same head. */
 const HEAD_MOVED_MS: f64 = 1.5;
@@ -62,6 +66,8 @@ function refresh(row: u32): void {
   const requests = <f64>load<u32>(at) + <f64>load<u32>(at, AT_OTHER_REQUESTS);
   setRowF64(COLUMN_INFLIGHT_REQUESTS, row, requests);
   setRowF64(COLUMN_INFLIGHT_TOKENS, row, <f64>load<u64>(at, AT_TOKENS) + <f64>load<u64>(at, AT_OTHER_TOKENS));
+  const context = <f64>load<u64>(at, AT_CONTEXT) + <f64>load<u64>(at, AT_OTHER_CONTEXT);
+  setRowF64(COLUMN_CONTEXT_TOKENS, row, context);
   setRowF64(
     COLUMN_PREFILLING,
     row,
@@ -116,6 +122,10 @@ export function ownRequests(row: u32): u32 {
 export function ownTokens(row: u32): u64 {
   return load<u64>(rowAt(row), AT_TOKENS);
 }
+/** Prompt tokens of the own requests there, cached ones included. */
+export function ownContextTokens(row: u32): u64 {
+  return load<u64>(rowAt(row), AT_CONTEXT);
+}
 /** Own requests there that have had no first token. */
 export function ownPrefilling(row: u32): u32 {
   return load<u32>(rowAt(row), AT_PREFILLING);
@@ -148,12 +158,13 @@ export function unmarkBusy(row: u32): void {
   store<u16>(busyPlaces + ((<usize>row) << 1), 0);
 }
 
-/** One more request, with `tokens` prompt tokens to compute, goes to the row at `nowMs`. */
-export function reserve(row: u32, tokens: u32, nowMs: f64): void {
+/** One more request, of `context` prompt tokens with `tokens` of them to compute, goes to the row at `nowMs`. */
+export function reserve(row: u32, tokens: u32, context: u32, nowMs: f64): void {
   const at = rowAt(row);
   const prefilling = load<u32>(at, AT_PREFILLING);
   store<u32>(at, load<u32>(at) + 1);
   store<u64>(at, load<u64>(at, AT_TOKENS) + tokens, AT_TOKENS);
+  store<u64>(at, load<u64>(at, AT_CONTEXT) + context, AT_CONTEXT);
   if (prefilling == 0) store<f64>(at, nowMs, AT_SINCE);
   store<u32>(at, prefilling + 1, AT_PREFILLING);
   markBusy(row);
@@ -190,12 +201,14 @@ export function ownComputed(row: u32): u32 {
   return load<u32>(rowAt(row), AT_COMPUTED);
 }
 
-/** The request has ended. */
-export function releaseRequest(row: u32): void {
+/** The request has ended; `context` as reserved. */
+export function releaseRequest(row: u32, context: u32): void {
   const at = rowAt(row);
   const held = load<u32>(at);
-  assert(held > 0);
+  const contextHeld = load<u64>(at, AT_CONTEXT);
+  assert(held > 0 && contextHeld >= context);
   store<u32>(at, held - 1);
+  store<u64>(at, contextHeld - context, AT_CONTEXT);
   refresh(row);
   changed = true;
 }
@@ -207,6 +220,7 @@ export function clearOthers(): void {
     store<u32>(rowAt(row), 0, AT_OTHER_REQUESTS);
     store<u64>(rowAt(row), 0, AT_OTHER_TOKENS);
     store<u32>(rowAt(row), 0, AT_OTHER_PREFILLING);
+    store<u64>(rowAt(row), 0, AT_OTHER_CONTEXT);
     setRowF64(COLUMN_OTHERS_COMPUTED, row, 0);
     refresh(row);
   }
@@ -222,7 +236,7 @@ export function otherRow(index: u32): u32 {
 }
 
 /** Adds one other worker's work at a row; `generation` must be the row's present one, else nothing happens. */
-export function addOther(row: u32, generation: u32, requests: u32, tokens: u32): bool {
+export function addOther(row: u32, generation: u32, requests: u32, tokens: u32, context: u32): bool {
   if (rowU32(COLUMN_GENERATION, row) != generation) return false;
   const at = rowAt(row);
   if (!isListed(row)) {
@@ -232,6 +246,7 @@ export function addOther(row: u32, generation: u32, requests: u32, tokens: u32):
   }
   store<u32>(at, load<u32>(at, AT_OTHER_REQUESTS) + requests, AT_OTHER_REQUESTS);
   store<u64>(at, load<u64>(at, AT_OTHER_TOKENS) + tokens, AT_OTHER_TOKENS);
+  store<u64>(at, load<u64>(at, AT_OTHER_CONTEXT) + context, AT_OTHER_CONTEXT);
   refresh(row);
   return true;
 }

@@ -3,14 +3,21 @@
 //   prefill ms = base + slope × uncached tokens      from the time between an endpoint's first tokens
 //   ms between tokens = base + slope × requests      from finished streams
 //
-// A sample of prefill is one piece of the engine's work: all prompts, of all workers, whose first tokens came since this
-// worker's last one, or since the engine was idle, and the time since then. An engine computes several prompts in one
-// step and queues others: what one request waited says little, what was done in a time says all.
+// A sample of prefill is one piece of the engine's work: all prompts, of all workers, whose first tokens came while it
+// was busy without a pause, up to PIECE_TOKENS, and the time that took. An engine computes several prompts in one step,
+// and parts of the next ones: what one request waited says little, what was done in a long time says all.
 // The base is the pool's; it is the same for every endpoint, as what differs there is load. Every row learns its
 // slope by itself (fit.ts); the pool's samples count as PRIOR_SAMPLES more, so that a new endpoint begins as the
 // others are and one that nobody asks drifts back to that. The other workers' samples add up with ours.
 import { POOLS_MAX, POOL_ENDPOINTS_MAX } from "../wire/limits";
-import { COLUMN_BUSY_SINCE_MS, COLUMN_GENERATION, COLUMN_OTHERS_COMPUTED, rowF64, rowU32 } from "./rows";
+import {
+  COLUMN_BUSY_SINCE_MS,
+  COLUMN_GENERATION,
+  COLUMN_OTHERS_COMPUTED,
+  COLUMN_PREFILLING,
+  rowF64,
+  rowU32,
+} from "./rows";
 import {
   FIT_BYTES,
   FORGOTTEN,
@@ -36,6 +43,8 @@ import {
 export const STEP_MS: f64 = 2;
 /** and by this time after it the other workers have told of theirs. */
 export const SETTLED_MS: f64 = 12;
+/** A piece of work ends when it has so many tokens: several engine steps, so that what a step began and the next ended is little of it. */
+export const PIECE_TOKENS: f64 = 32768;
 /** Samples that the pool's fit counts for at each of its endpoints. */
 export const PRIOR_SAMPLES: f64 = 4;
 /** Prefill speeds that are believed: 1,000,000 to 10 tokens/s, as ms for a thousand tokens. */
@@ -91,7 +100,7 @@ let reading: u32 = 1;
 
 //   ┌ pool, 112 bytes ──────────────────────────────────────────────────────────────┐
 //   │ 0 sums[2]   48 f64 put together ms   56 u32 version   60 u32 changed since    │
-//   │ 64 f64 mean uncached tokens, 72 of so many   80 f64 mean stream ms, 88        │
+//   │ 64 f64 mean uncached tokens, 72 of so many   80 f64 mean prompt tokens, 88    │
 //   │ 96 f64 mean tokens of an answer, 104                                          │
 //   └──────────────────────────────────────────────────────────────────────────────┘
 const POOL_BYTES: usize = 112;
@@ -99,7 +108,7 @@ const POOL_REFRESHED: usize = 48;
 const POOL_VERSION: usize = 56;
 const POOL_CHANGED: usize = 60;
 const POOL_TOKENS: usize = 64;
-const POOL_STREAM: usize = 80;
+const POOL_PROMPT: usize = 80;
 const POOL_ANSWER: usize = 96;
 const pools: usize = memory.data(16 * 112, 8);
 
@@ -127,36 +136,54 @@ function changedAt(row: u32): void {
   store<u32>(poolAt(row), 1, POOL_CHANGED);
 }
 
+/** A request goes to the row, where nothing was to be prefilled: a piece of work begins. Before reserve(). */
+export function rateBegin(row: u32, nowMs: f64): void {
+  const at = rowAt(row);
+  if (rowF64(COLUMN_PREFILLING, row) > 0) return;
+  if (load<f64>(at, AT_END) > 0) closePiece(row);
+  store<f64>(at, rowF64(COLUMN_OTHERS_COMPUTED, row), AT_OTHERS);
+  store<f64>(at, nowMs, AT_LAST_END);
+}
+
 /**
  * A first token came from the row at `nowMs`, of a prompt of `tokens` uncached tokens. Before the reservations know:
  * what they say of how long the row has been busy is of before.
  */
 export function rateFirstToken(row: u32, tokens: f64, nowMs: f64): void {
   const at = rowAt(row);
+  const since = rowF64(COLUMN_BUSY_SINCE_MS, row);
   const end = load<f64>(at, AT_END);
-  if (end > 0 && nowMs - end > STEP_MS) closePiece(row);
+  if (end > 0 && (since > end || (nowMs - end > STEP_MS && pieceTokens(row) >= PIECE_TOKENS)))
+    closePiece(row);
   if (load<f64>(at, AT_END) == 0) {
-    store<f64>(at, Math.max(rowF64(COLUMN_BUSY_SINCE_MS, row), load<f64>(at, AT_LAST_END)), AT_START);
+    store<f64>(at, Math.max(since, load<f64>(at, AT_LAST_END)), AT_START);
     store<f64>(at, 0, AT_TOKENS);
   }
   store<f64>(at, nowMs, AT_END);
   store<f64>(at, load<f64>(at, AT_TOKENS) + tokens, AT_TOKENS);
 }
 
-// What the other workers' requests had computed in the same time is part of the piece. Where the engine was idle since
-// the piece before, it is not known how much of that was before.
+function othersTokens(row: u32): f64 {
+  return Math.max(rowF64(COLUMN_OTHERS_COMPUTED, row) - load<f64>(rowAt(row), AT_OTHERS), 0);
+}
+
+function pieceTokens(row: u32): f64 {
+  return load<f64>(rowAt(row), AT_TOKENS) + othersTokens(row);
+}
+
+// What the other workers' requests had computed in the same time is part of the piece. Where others began it, it is not
+// known how much of that was before.
 function closePiece(row: u32): void {
   const at = rowAt(row);
   const start = load<f64>(at, AT_START);
   const end = load<f64>(at, AT_END);
-  const lastEnd = load<f64>(at, AT_LAST_END);
-  const computed = rowF64(COLUMN_OTHERS_COMPUTED, row);
-  const others = Math.max(computed - load<f64>(at, AT_OTHERS), 0);
-  store<f64>(at, computed, AT_OTHERS);
+  const others = othersTokens(row);
+  const isWhole = others == 0 || start <= load<f64>(at, AT_LAST_END);
+  store<f64>(at, rowF64(COLUMN_OTHERS_COMPUTED, row), AT_OTHERS);
   store<f64>(at, end, AT_LAST_END);
   store<f64>(at, 0, AT_END);
   const ms = end - start;
-  if (!(ms > 0 && ms <= SERVICE_MAX_MS) || start == 0 || (others > 0 && start > lastEnd)) return;
+  if (!(ms > 0 && ms <= SERVICE_MAX_MS) || start == 0 || !isWhole) return;
   learn(row, FIT_PREFILL, (load<f64>(at, AT_TOKENS) + others) / 1000, ms, end);
 }
 
@@ -190,7 +217,9 @@ function noteRegime(row: u32, which: u32, regimeMs: f64): void {
 function linesOf(row: u32, nowMs: f64): usize {
   const at = rowAt(row);
   const end = load<f64>(at, AT_END);
-  if (end > 0 && nowMs - end > SETTLED_MS) closePiece(row);
+  if (end > 0 && nowMs - end > SETTLED_MS) {
+    if (rowF64(COLUMN_PREFILLING, row) == 0 || pieceTokens(row) >= PIECE_TOKENS) closePiece(row);
+  }
   const pool = poolAt(row);
   refreshPool(row / POOL_ENDPOINTS_MAX, nowMs);
   const version = load<u32>(pool, POOL_VERSION);
@@ -285,21 +314,18 @@ export function poolPrefillSamples(pool: u32): f64 {
   return sumsSamples(pools + <usize>pool * POOL_BYTES);
 }
 
-/** A request of so many uncached tokens was sent to an endpoint of the pool. */
-export function poolNoteTokens(pool: u32, tokens: f64): void {
-  noteMean(pools + <usize>pool * POOL_BYTES + POOL_TOKENS, tokens);
+/** A request of so many prompt tokens, so many of them uncached, was sent to an endpoint of the pool. */
+export function poolNoteTokens(pool: u32, uncached: f64, prompt: f64): void {
+  noteMean(pools + <usize>pool * POOL_BYTES + POOL_TOKENS, uncached);
+  noteMean(pools + <usize>pool * POOL_BYTES + POOL_PROMPT, prompt);
 }
 /** Uncached tokens of a request of the pool, on average; `fallback` while there was none. */
 export function poolMeanTokens(pool: u32, fallback: f64): f64 {
   return meanOf(pools + <usize>pool * POOL_BYTES + POOL_TOKENS, fallback);
 }
-/** An answer of the pool took so long, from its first token to its end. */
-export function poolNoteStream(pool: u32, ms: f64): void {
-  noteMean(pools + <usize>pool * POOL_BYTES + POOL_STREAM, ms);
-}
-/** Time from first token to end, on average, ms; `fallback` while there was none. */
-export function poolMeanStreamMs(pool: u32, fallback: f64): f64 {
-  return meanOf(pools + <usize>pool * POOL_BYTES + POOL_STREAM, fallback);
+/** Prompt tokens of a request of the pool, on average; `fallback` while there was none. */
+export function poolMeanPrompt(pool: u32, fallback: f64): f64 {
+  return meanOf(pools + <usize>pool * POOL_BYTES + POOL_PROMPT, fallback);
 }
 
 /** An answer of the pool had so many tokens. */

@@ -3,21 +3,22 @@
 //   prefill = base + token ms · uncached tokens                 (learnt: pool/rates.ts)
 //   wait    = token ms · (tokens in flight without a first token − what is done of them) + waiting of foreign requests
 //   overdue = the time by which the head of the queue is later than it should be
-//   room    = the time until the KV cache has room for the prompt
-//   cost    = wait + overdue + room + prefill + token ms · uncached · (λ + DECODE_PRICE_S · decodes)
+//   cost    = wait + overdue + prefill + token ms · uncached · (λ + CONTEXT_PRICE · context)
 //
 // λ is the mean wait over the candidates in seconds: a token computed twice is taken from the whole fleet, and
-// what that is worth grows with how much the fleet has to do. No parameter. The last term is what the prefill
-// takes from the answers that are being generated there.
+// what that is worth grows with how much the fleet has to do. No parameter. `context` is the share of the endpoint's KV
+// cache that the prompts in flight there take: the more context an engine holds, the more answers a prefill holds up,
+// and the sooner the cache has no room for the next prompt. So work goes where little is held and hits stay where they
+// are. It counts as LMetric's batch size does, but in tokens: ten long contexts weigh more than ten short ones.
 // While little is known the cost is blended with LMetric (arXiv 2603.15202): uncached tokens × (requests + 1).
 import {
+  COLUMN_CONTEXT_TOKENS,
   COLUMN_FOREIGN_REQUESTS,
   COLUMN_HEAD_SINCE_MS,
   COLUMN_HEAD_TOKENS,
   COLUMN_INFLIGHT_REQUESTS,
   COLUMN_INFLIGHT_TOKENS,
   COLUMN_KV_CAPACITY_TOKENS,
-  COLUMN_KV_USAGE,
   COLUMN_PREFILLING,
   COLUMN_RUNNING,
   COLUMN_UNCACHED_TOKENS,
@@ -25,7 +26,7 @@ import {
 } from "../pool/rows";
 import {
   PREFILL_SLOPE_FIRST,
-  poolMeanStreamMs,
+  poolMeanPrompt,
   poolMeanTokens,
   poolPrefillSamples,
   prefillBaseMs,
@@ -33,11 +34,12 @@ import {
   ratesOf,
   tpotMs,
 } from "../pool/rates";
+import { CAPACITY_TOKENS_DEFAULT } from "../prefix/index";
 import { candidateCount, candidateF64, candidateRow, unknownLoad } from "./candidates";
 import { requestNowMs } from "./request";
 
-/** Price of a second of prefill for every answer that is being generated beside it, s. */
-export const DECODE_PRICE_S: f64 = 0.05;
+/** What a token's prefill costs more at an endpoint whose KV cache is all taken, in multiples of that prefill. */
+export const CONTEXT_PRICE: f64 = 5;
 /** Samples of the pool at which the learnt model counts half and LMetric the other half. */
 export const BLEND_SAMPLES: f64 = 8;
 /** A head of the queue is late when it takes this many times what was expected. */
@@ -46,10 +48,8 @@ export const LATE_FACTOR: f64 = 2;
 export const LATE_LEAST_MS: f64 = 50;
 /** In LMetric a prompt that is held whole still costs this much: engines compute the last block again. */
 export const LAST_BLOCK_TOKENS: f64 = 16;
-/** Uncached tokens of a request while none was seen. */
+/** Tokens of a prompt while none was seen. */
 export const REQUEST_TOKENS_FIRST: f64 = 512;
-/** Time from first token to end of an answer while none was seen, ms. */
-export const STREAM_MS_FIRST: f64 = 5000;
 
 // Columns by candidate index, f64[256] each.
 const waitMs: usize = memory.data(256 * 8, 8);
@@ -90,15 +90,15 @@ export function costModelShare(): f64 {
   return modelShare;
 }
 
-/** Works out all candidates of the request in hand. `decodePrice`: s, DECODE_PRICE_S unless configured. */
-export function costsWork(pool: u32, decodePrice: f64): void {
+/** Works out all candidates of the request in hand. `contextPrice`: CONTEXT_PRICE unless configured. */
+export function costsWork(pool: u32, contextPrice: f64): void {
   const now = requestNowMs();
   const meanTokens = poolMeanTokens(pool, REQUEST_TOKENS_FIRST);
-  const meanStream = poolMeanStreamMs(pool, STREAM_MS_FIRST);
+  const meanPrompt = poolMeanPrompt(pool, REQUEST_TOKENS_FIRST);
   const unknownForeign = unknownLoad(COLUMN_FOREIGN_REQUESTS);
   const count = candidateCount();
   let backlog: f64 = 0;
-  for (let i: u32 = 0; i < count; i++) backlog += work(i, now, meanTokens, meanStream, unknownForeign);
+  for (let i: u32 = 0; i < count; i++) backlog += work(i, now, meanTokens, unknownForeign);
   missPrice = count == 0 ? 0 : backlog / <f64>count / 1000;
   const samples = poolPrefillSamples(pool);
   modelShare = samples / (samples + BLEND_SAMPLES);
@@ -106,10 +106,9 @@ export function costsWork(pool: u32, decodePrice: f64): void {
     const at = (<usize>i) << 3;
     const foreign = foreignOf(i, unknownForeign);
     const requests = known(COLUMN_INFLIGHT_REQUESTS, i) + foreign;
-    const decodes = Math.max(requests - known(COLUMN_PREFILLING, i) - foreignWaiting(i, foreign), 0);
     const own = load<f64>(workMs + at);
-    const modelled =
-      load<f64>(waitMs + at) + load<f64>(prefillMs + at) + own * (missPrice + decodePrice * decodes);
+    const price = missPrice + contextPrice * contextShare(i, foreign, meanPrompt);
+    const modelled = load<f64>(waitMs + at) + load<f64>(prefillMs + at) + own * price;
     const uncached = Math.max(known(COLUMN_UNCACHED_TOKENS, i), 0) + LAST_BLOCK_TOKENS;
     const product = (uncached * (requests + 1) * PREFILL_SLOPE_FIRST) / 1000;
     store<f64>(costs + at, modelShare * modelled + (1 - modelShare) * product);
@@ -117,7 +116,7 @@ export function costsWork(pool: u32, decodePrice: f64): void {
 }
 
 // Fills the candidate's columns; returns the ms of prefill that wait there.
-function work(index: u32, now: f64, meanTokens: f64, meanStream: f64, unknownForeign: f64): f64 {
+function work(index: u32, now: f64, meanTokens: f64, unknownForeign: f64): f64 {
   const row = candidateRow(index);
   const at = (<usize>index) << 3;
   ratesOf(row, now);
@@ -136,7 +135,7 @@ function work(index: u32, now: f64, meanTokens: f64, meanStream: f64, unknownFor
   }
   const done = Math.min(elapsed / tokenMs, headTokens);
   const backlog = tokenMs * (queued - done + foreignWaiting(index, foreign) * meanTokens);
-  store<f64>(waitMs + at, backlog + late + roomMs(index, queued + uncached, meanStream));
+  store<f64>(waitMs + at, backlog + late);
   store<f64>(workMs + at, tokenMs * uncached);
   store<f64>(prefillMs + at, baseMs + tokenMs * uncached);
   const requests = known(COLUMN_INFLIGHT_REQUESTS, index) + foreign;
@@ -145,14 +144,11 @@ function work(index: u32, now: f64, meanTokens: f64, meanStream: f64, unknownFor
   return backlog;
 }
 
-// An engine admits a prompt when all of it fits into free blocks. What does not fit waits until answers end:
-// all that is in use is given back within about the time that an answer takes.
-function roomMs(index: u32, tokens: f64, meanStream: f64): f64 {
-  const usage = candidateF64(COLUMN_KV_USAGE, index);
+// Share of the KV cache that the prompts in flight there take, those of other gateways by their number; may be above 1.
+function contextShare(index: u32, foreign: f64, meanPrompt: f64): f64 {
   const capacity = candidateF64(COLUMN_KV_CAPACITY_TOKENS, index);
-  if (!(usage > 0) || !(capacity > 0)) return 0;
-  const missing = usage + tokens / capacity - 1;
-  return missing > 0 ? Math.min(missing / usage, 1) * meanStream : 0;
+  const tokens = known(COLUMN_CONTEXT_TOKENS, index) + foreign * meanPrompt;
+  return tokens / (capacity > 0 ? capacity : CAPACITY_TOKENS_DEFAULT);
 }
 
 function foreignOf(index: u32, unknown: f64): f64 {

@@ -10,7 +10,7 @@
 // (Thaler and Ravishankar 1998): workers and gateways that know nothing of one another agree on where a new
 // prefix goes, and different ones spread.
 //
-// Parameters: b = decodePrice, s; c = tieShare, of the request's own prefill; list = objective[count]
+// Parameters: b = contextPrice; c = tieShare, of the request's own prefill; list = objective[count]
 // (objective-slos.ts).
 import { rowAddressLen, rowAddressPtr } from "../pool/labels";
 import { COLUMN_MATCHED_TOKENS, COLUMN_TPOT_SLO_MS } from "../pool/rows";
@@ -18,7 +18,7 @@ import { hashBytes, mixPair } from "../text/hash";
 import { candidateCount, candidateF64, candidateRow, setTotal, totalOf } from "./candidates";
 import { poolMeanAnswer } from "../pool/rates";
 import {
-  DECODE_PRICE_S,
+  CONTEXT_PRICE,
   costOf,
   costPrefillMs,
   costTpotBeforeMs,
@@ -82,7 +82,7 @@ export function brokenMs(index: u32, pool: u32): f64 {
  * returns the index of the choice. There is at least one candidate. `instance` 0 = all defaults.
  */
 export function latencyChoose(instance: usize, pool: u32): u32 {
-  costsWork(pool, instance == 0 ? DECODE_PRICE_S : load<f64>(instance, INSTANCE_AT_B));
+  costsWork(pool, instance == 0 ? CONTEXT_PRICE : load<f64>(instance, INSTANCE_AT_B));
   const count = candidateCount();
   let cheapest: u32 = 0;
   let meeting: u32 = 0;

@@ -5,11 +5,11 @@
 // | sloTtftMs | 0 | 0 … 3600000 ms | wish for the time to the first token of requests that name none; 0 = no matter |
 // | sloTpotMs | 0 | 0 … 3600000 ms | wish for the time between tokens of requests that name none; 0 = no matter |
 // | objectives | [] | ≤ 32 of { name, sloTtftMs, sloTpotMs } | the same for requests of that objective |
-// | decodePrice | 0.05 | 0 … 1 s | price of a second of prefill for each answer being generated beside it |
+// | contextPrice | 5 | 0 … 100 | what a prefill costs more, times itself, where the KV cache is all taken |
 // | tieShare | 0.1 | 0 … 1 | costs that differ by less than this share of the own prefill are equal |
 // | maxNumOfEndpoints | 1 | whole numbers | as in llm-d's pickers; never fewer than `destinations` |
 import { treeCount, treeFirst, treeNext, treeTextLen, treeTextPtr } from "../json/tree";
-import { DECODE_PRICE_S } from "../schedule/latency-cost";
+import { CONTEXT_PRICE } from "../schedule/latency-cost";
 import { TIE_SHARE_DEFAULT } from "../schedule/latency-picker";
 import { OBJECTIVE_BYTES, objectiveSet } from "../schedule/objective-slos";
 import {
@@ -40,7 +40,7 @@ const SLO_EXPECTED = "a number of ms, 0 to 3600000";
 /** Gives an instance all defaults. */
 export function latencyDefaults(instance: usize): void {
   store<f64>(instance, 1, INSTANCE_AT_A);
-  store<f64>(instance, DECODE_PRICE_S, INSTANCE_AT_B);
+  store<f64>(instance, CONTEXT_PRICE, INSTANCE_AT_B);
   store<f64>(instance, TIE_SHARE_DEFAULT, INSTANCE_AT_C);
 }
 
@@ -49,7 +49,7 @@ export function latencyParameters(slot: usize, instance: usize): void {
   latencyDefaults(instance);
   const endpoints = wholeField("maxNumOfEndpoints", 1, -9007199254740991, 9007199254740991, "a whole number");
   if (endpoints > 0) store<f64>(instance, endpoints, INSTANCE_AT_A);
-  const price = numberField("decodePrice", DECODE_PRICE_S, 0, 1, "a number of seconds, 0 to 1");
+  const price = numberField("contextPrice", CONTEXT_PRICE, 0, 100, "a number, 0 to 100");
   store<f64>(instance, price, INSTANCE_AT_B);
   store<f64>(instance, numberField("tieShare", TIE_SHARE_DEFAULT, 0, 1, "a share, 0 to 1"), INSTANCE_AT_C);
   const ttft = numberField("sloTtftMs", 0, 0, SLO_MAX_MS, SLO_EXPECTED);

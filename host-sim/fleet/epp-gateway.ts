@@ -16,7 +16,7 @@ export interface EppOptions {
   readonly encode: EncodeSnapshot;
   /** Envoy's workers, each with a VM, 1 to 64; 1 when absent. */
   readonly workers?: number;
-  /** EndpointPickerConfig as JSON; the filter's defaults when absent. */
+  /** EndpointPickerConfig as JSON; that of envoy/plain/envoy.yaml when absent. */
   readonly config?: string;
   /** Replaces the configuration's `tickMs`, 1 to 1000. */
   readonly tickMs?: number;
@@ -216,13 +216,17 @@ interface PickerDocument {
   plugins?: { type: string; name?: string; parameters?: Record<string, unknown> }[];
 }
 
-/** The configuration with the options' tick period in it. */
+/** What envoy/plain/envoy.yaml ships: the default picker, and bodies read to 1 MiB before it decides. */
+const SHIPPED = JSON.stringify({
+  apiVersion: "llm-d.ai/v1alpha1",
+  kind: "EndpointPickerConfig",
+  plugins: [{ type: GATEWAY_PLUGIN, parameters: { decisionBytesMax: 1_048_576 } }],
+});
+
+/** The configuration, the shipped one where none is given, with the options' tick period in it. */
 export function pickerConfig({ config, tickMs }: Pick<EppOptions, "config" | "tickMs">): string {
-  if (tickMs === undefined) return config ?? "";
-  const document: PickerDocument =
-    config === undefined || config.trim() === ""
-      ? ({ apiVersion: "inference.networking.x-k8s.io/v1alpha1", kind: "EndpointPickerConfig" } as object)
-      : (JSON.parse(config) as PickerDocument);
+  const document = JSON.parse(config === undefined || config.trim() === "" ? SHIPPED : config) as PickerDocument;
+  if (tickMs === undefined) return JSON.stringify(document);
   const plugins = [...(document.plugins ?? [])];
   const at = plugins.findIndex(({ type }) => type === GATEWAY_PLUGIN);
   const plugin = at < 0 ? { type: GATEWAY_PLUGIN } : plugins.splice(at, 1)[0]!;

@@ -12,6 +12,7 @@ beforeAll(async () => {
 const COLUMN_KV_CAPACITY_TOKENS = 5;
 const COLUMN_INFLIGHT_REQUESTS = 8;
 const COLUMN_INFLIGHT_TOKENS = 9;
+const COLUMN_CONTEXT_TOKENS = 23;
 const COLUMN_FLAGS = 0;
 const COLUMN_GENERATION = 2;
 
@@ -322,30 +323,34 @@ describe("journal and cells", () => {
   it("sums the others' work by pool name and slot, and drops it at the next reading", () => {
     const a = worker();
     const b = worker();
-    a.reserve(1, 700, 1000);
-    a.reserve(1, 300, 1000);
-    a.reserve(3, 5, 1000);
+    a.reserve(1, 700, 900, 1000);
+    a.reserve(1, 300, 300, 1000);
+    a.reserve(3, 5, 5, 1000);
     a.releaseTokens(1, 300);
     a.cellBuild(7n, 1000, 0n);
     const bytes = a.bytes(a.cellPtr(), a.cellBytes()).slice();
     const ptr = b.put(bytes, 65536);
     expect(b.cellCheck(ptr, bytes.length)).toBe(1);
-    b.reserve(1, 11, 1000);
+    b.reserve(1, 11, 100, 1000);
     b.cellsBegin();
     b.cellAdd(ptr);
     expect(b.rowF64(COLUMN_INFLIGHT_REQUESTS, 1)).toBe(3);
     expect(b.rowF64(COLUMN_INFLIGHT_TOKENS, 1)).toBe(711);
+    expect(b.rowF64(COLUMN_CONTEXT_TOKENS, 1)).toBe(1300);
+    a.releaseRequest(1, 300);
+    expect(a.rowF64(COLUMN_CONTEXT_TOKENS, 1)).toBe(900);
     b.cellsBegin();
     b.cellAdd(ptr);
     expect(b.rowF64(COLUMN_INFLIGHT_REQUESTS, 1)).toBe(3);
     b.cellsBegin();
     expect(b.rowF64(COLUMN_INFLIGHT_REQUESTS, 1)).toBe(1);
     expect(b.rowF64(COLUMN_INFLIGHT_TOKENS, 3)).toBe(0);
+    expect(b.rowF64(COLUMN_CONTEXT_TOKENS, 1)).toBe(100);
   });
 
   it("refuses a cell whose parts do not add up", () => {
     const a = worker();
-    a.reserve(0, 1, 1000);
+    a.reserve(0, 1, 1, 1000);
     a.cellBuild(7n, 1000, 0n);
     const bytes = a.bytes(a.cellPtr(), a.cellBytes()).slice();
     const put = (values: number[], at: number) => (copy: Uint8Array) => {
