@@ -27,7 +27,7 @@ import {
   AT_USAGE_FLAGS,
   AT_WORD,
   AT_WORD_BYTES,
-  COUNT_CACHED,
+  COUNTS,
   MARK_FINAL,
   MARK_NOT_FINAL,
   MARK_NO_TOKEN,
@@ -50,7 +50,7 @@ const PLACE_DETAILS: u8 = 5;
 /** SGLang's meta_info. */
 const PLACE_META: u8 = 6;
 
-// Names that matter, by place.
+// Names that matter, by place. From KEY_PROMPT on: a count, KEY_PROMPT + its index.
 const KEY_OTHER: u8 = 0;
 const KEY_USAGE: u8 = 1;
 const KEY_RESPONSE: u8 = 2;
@@ -63,6 +63,9 @@ const KEY_FINISH: u8 = 8;
 const KEY_PROMPT: u8 = 16;
 const KEY_COMPLETION: u8 = 17;
 const KEY_CACHED: u8 = 18;
+const KEY_INPUT: u8 = 19;
+const KEY_READ: u8 = 20;
+const KEY_CREATED: u8 = 21;
 
 /** Starts a document: a body, or the data of one event. */
 export function beginDocument(record: usize): void {
@@ -74,7 +77,7 @@ export function endDocument(record: usize): void {
   const marks = load<u8>(record, AT_MARKS);
   const found = load<u8>(record, AT_NEW_FOUND);
   if (found == 0 || (marks & (MARK_NOT_FINAL | MARK_FINAL)) == MARK_NOT_FINAL) return;
-  for (let i: u32 = 0; i <= COUNT_CACHED; i++) {
+  for (let i: u32 = 0; i < COUNTS; i++) {
     const at = record + ((<usize>i) << 2);
     if (((<u32>found) >> i) & 1) store<u32>(at, load<u32>(at, AT_NEW_COUNTS), AT_COUNTS);
   }
@@ -183,9 +186,11 @@ function documentKey(bytes: u32): u8 {
 
 function countKey(place: u8, bytes: u32): u8 {
   if (place == PLACE_DETAILS) return isWord(word, bytes, "cached_tokens") ? KEY_CACHED : KEY_OTHER;
-  if (isWord(word, bytes, "prompt_tokens") || isWord(word, bytes, "input_tokens")) return KEY_PROMPT;
+  if (isWord(word, bytes, "prompt_tokens")) return KEY_PROMPT;
+  if (isWord(word, bytes, "input_tokens")) return KEY_INPUT;
   if (isWord(word, bytes, "completion_tokens") || isWord(word, bytes, "output_tokens")) return KEY_COMPLETION;
-  if (isWord(word, bytes, "cache_read_input_tokens")) return KEY_CACHED;
+  if (isWord(word, bytes, "cache_read_input_tokens")) return KEY_READ;
+  if (isWord(word, bytes, "cache_creation_input_tokens")) return KEY_CREATED;
   if (isWord(word, bytes, "prompt_tokens_details") || isWord(word, bytes, "input_tokens_details")) {
     return KEY_DETAILS;
   }

@@ -14,7 +14,10 @@ import {
   AT_USAGE_FLAGS,
   COUNT_CACHED,
   COUNT_COMPLETION,
+  COUNT_CREATED,
+  COUNT_INPUT,
   COUNT_PROMPT,
+  COUNT_READ,
   LINE_DATA,
   LINE_SKIP,
   LINE_SPACE,
@@ -62,27 +65,35 @@ export function usageEnd(record: usize): void {
 
 /** Whether a number of prompt or completion tokens was found. */
 export function usageFound(record: usize): bool {
-  return (load<u8>(record, AT_FOUND) & ((1 << COUNT_PROMPT) | (1 << COUNT_COMPLETION))) != 0;
+  return has(record, COUNT_PROMPT) || has(record, COUNT_INPUT) || has(record, COUNT_COMPLETION);
 }
 
-/** Tokens of the prompt, cached ones included; 0 when not given. */
+/**
+ * Tokens of the prompt, cached ones included; 0 when not given, i32.MAX_VALUE at most. Anthropic's input_tokens are
+ * those neither read from the cache nor put there, so all three are added; each is the newest that the answer has
+ * given, as vLLM's streams start with the sum and end with the parts. Source: Anthropic's "Prompt caching" guide,
+ * vLLM 0.32.0 entrypoints/anthropic/serving.py.
+ */
 export function usagePromptTokens(record: usize): u32 {
-  return load<u32>(record, AT_COUNTS + (COUNT_PROMPT << 2));
+  if (has(record, COUNT_PROMPT)) return count(record, COUNT_PROMPT);
+  if (!has(record, COUNT_INPUT)) return 0;
+  const parts = <u64>count(record, COUNT_READ) + <u64>count(record, COUNT_CREATED);
+  return <u32>min<u64>(parts + <u64>count(record, COUNT_INPUT), <u64>i32.MAX_VALUE);
 }
 
 /** Tokens generated; 0 when not given. */
 export function usageCompletionTokens(record: usize): u32 {
-  return load<u32>(record, AT_COUNTS + (COUNT_COMPLETION << 2));
+  return count(record, COUNT_COMPLETION);
 }
 
 /** Prompt tokens taken from the engine's prefix cache; 0 when not given. */
 export function usageCachedTokens(record: usize): u32 {
-  return load<u32>(record, AT_COUNTS + (COUNT_CACHED << 2));
+  return count(record, has(record, COUNT_CACHED) ? COUNT_CACHED : COUNT_READ);
 }
 
 /** Whether the response says how many tokens were cached. vLLM does so only with --enable-prompt-tokens-details. */
 export function usageHasCachedTokens(record: usize): bool {
-  return (load<u8>(record, AT_FOUND) & (1 << COUNT_CACHED)) != 0;
+  return has(record, COUNT_CACHED) || has(record, COUNT_READ);
 }
 
 /**
@@ -96,6 +107,14 @@ export function usageSawData(record: usize): bool {
 /** Events with generated text so far: of engines that send each token as one, the tokens generated. */
 export function usageEvents(record: usize): u32 {
   return load<u32>(record, AT_EVENTS);
+}
+
+function has(record: usize, index: u32): bool {
+  return (((<u32>load<u8>(record, AT_FOUND)) >> index) & 1) != 0;
+}
+
+function count(record: usize, index: u32): u32 {
+  return load<u32>(record + ((<usize>index) << 2), AT_COUNTS);
 }
 
 // The first bytes of a line; "data:" may itself be split.

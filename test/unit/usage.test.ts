@@ -56,7 +56,7 @@ describe("event streams", () => {
   it("join Anthropic's start and delta, whatever comes between", () => {
     const start = {
       type: "message_start",
-      message: { usage: { input_tokens: 100, cache_read_input_tokens: 80 } },
+      message: { usage: { input_tokens: 20, cache_read_input_tokens: 80 } },
     };
     const delta = { type: "content_block_delta", delta: { type: "text_delta", text: "x" } };
     const end = { type: "message_delta", delta: { stop_reason: "end_turn" }, usage: { output_tokens: 9 } };
@@ -64,6 +64,27 @@ describe("event streams", () => {
       prompt: 100,
       completion: 9,
       cached: 80,
+    });
+  });
+
+  it("take vLLM's messages, which start with all input tokens and end with those outside the cache", () => {
+    const start = (usage: object) => event({ type: "message_start", message: { usage } });
+    const delta = (usage: object) => event({ type: "message_delta", delta: {}, usage });
+    const all = start({ input_tokens: 153, output_tokens: 0 });
+    const cold = delta({ input_tokens: 25, output_tokens: 4, cache_creation_input_tokens: 128 });
+    expect(stream(all + cold).usage).toEqual({ prompt: 153, completion: 4, cached: undefined });
+    const warm = {
+      input_tokens: 9,
+      output_tokens: 4,
+      cache_read_input_tokens: 128,
+      cache_creation_input_tokens: 16,
+    };
+    expect(stream(all + delta(warm)).usage).toEqual({ prompt: 153, completion: 4, cached: 128 });
+    // An end that repeats some counts only: each keeps its newest value.
+    expect(stream(start(warm) + delta({ input_tokens: 9, output_tokens: 5 })).usage).toEqual({
+      prompt: 153,
+      completion: 5,
+      cached: 128,
     });
   });
 
@@ -151,6 +172,39 @@ describe("JSON bodies", () => {
     ).toMatchObject({
       cached: 5,
     });
+  });
+
+  it("add Anthropic's cached and newly cached tokens to the input tokens, which leave them out", () => {
+    const usage = { input_tokens: 5, output_tokens: 2 };
+    const [read, created] = [{ cache_read_input_tokens: 32 }, { cache_creation_input_tokens: 64 }];
+    for (const [given, prompt, cached] of [
+      [usage, 5, undefined],
+      [{ ...usage, ...read }, 37, 32],
+      [{ ...read, ...usage, ...created }, 101, 32],
+      [{ ...created, ...usage }, 69, undefined],
+      [{ ...usage, cache_read_input_tokens: 0, ...created }, 69, 0],
+      [{ ...usage, cache_read_input_tokens: null, cache_creation_input_tokens: null }, 5, undefined],
+      [{ ...usage, cache_read_input_tokens: -1, cache_creation_input_tokens: "7" }, 12, undefined],
+      [{ ...usage, ...read, cache_creation_input_tokens: 2 ** 31 - 1 }, 2 ** 31 - 1, 32],
+      [{ input_tokens: 1e12, cache_read_input_tokens: 1e12 }, 2 ** 31 - 1, 2 ** 31 - 1],
+    ] as const) {
+      expect(body({ type: "message", usage: given }), JSON.stringify(given)).toMatchObject({
+        prompt,
+        cached,
+      });
+    }
+  });
+
+  it("add nothing to counts that have the cached tokens in them", () => {
+    const anthropic = { cache_read_input_tokens: 32, cache_creation_input_tokens: 64 };
+    // Gateways that speak OpenAI's API for Anthropic's models give both.
+    const both = { prompt_tokens: 101, completion_tokens: 2, ...anthropic };
+    expect(body({ usage: both })).toEqual({ prompt: 101, completion: 2, cached: 32 });
+    const details = { prompt_tokens_details: { cached_tokens: 16 } };
+    expect(body({ usage: { ...both, ...details } })).toMatchObject({ prompt: 101, cached: 16 });
+    const responses = { input_tokens: 40, output_tokens: 2, input_tokens_details: { cached_tokens: 32 } };
+    expect(body({ usage: responses })).toEqual({ prompt: 40, completion: 2, cached: 32 });
+    expect(body({ usage: anthropic })).toBeNull();
   });
 
   it("take an embedding's prompt tokens, and counts written as strings", () => {
