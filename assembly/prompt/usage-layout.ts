@@ -4,7 +4,7 @@ import { SCANNER_BYTES } from "../json/scanner";
 //   ┌ usage, 232 bytes, owned by the caller, 8-byte aligned ──────────────────────────────────────┐
 //   │   0 scanner[128]                                                                            │
 //   │ 128 u8 flags   129 u8 line   130 u8 prefix bytes   131 u8 found   132 u32[6] counts         │
-//   │ 156 u32[6] counts of this document   180 u8 found   181 u8 depth  182 u8 key  183 u8 marks │
+//   │ 156 u32[6] counts of this document   180 u8 found  181 u8 depth   182 u8 key  183 u8 marks  │
 //   │ 184 u8[8] places   192 u8 word bytes   193 u8[32] word   228 u32 events with generated text │
 //   └─────────────────────────────────────────────────────────────────────────────────────────────┘
 export const AT_USAGE_FLAGS: usize = 128;
