@@ -161,6 +161,27 @@ describe("an epp gateway", () => {
     expect(counters).toMatchObject({ usagePromptTokens: 2000, usageCachedTokens: 160 });
   });
 
+  it("keeps a prompt that comes again and again through any worker, however much else is stored", async () => {
+    const gateway = await EppGateway.start(eppOptions({ workers: 8 }), contextOf(1));
+    open.push(gateway);
+    gateway.scraped(
+      idle(1, () => ({ kvCapacityTokens: 20_000 })),
+      0,
+    );
+    const shared = span(1, 600);
+    for (let index = 0; index < 600; index++) {
+      const nowMs = 10 + index * 20;
+      const request = fleetRequest(index, nowMs, 800, 2, { spans: [shared, span(1000 + index, 200)] });
+      expect(gateway.route(request, nowMs).endpoint).toBe(0);
+      gateway.connected(request, 0, nowMs);
+      gateway.firstToken(request, 0, nowMs + 5);
+      gateway.finished(request, 0, ANSWERED(request), nowMs + 6);
+    }
+    const { counters } = statusAt(gateway, 13_000);
+    // All but the first match 600 of 800 tokens; a prompt that is lost once a cache's worth of tokens makes it 0.735.
+    expect(counters["matchedTokens"]! / counters["promptTokens"]!).toBeGreaterThan(0.74);
+  });
+
   it("tells the filter of refused connections, which then leaves the replica out", async () => {
     const gateway = await startGateway();
     const first = fleetRequest(0, 0, 600, 2);
@@ -244,9 +265,10 @@ function settings(parameters: object): string {
 }
 
 describe("pickerConfig", () => {
-  it("leaves the configuration as it is without a tick period of its own", () => {
-    expect(pickerConfig({})).toBe("");
-    expect(pickerConfig({ config: " {} " })).toBe(" {} ");
+  it("is what plain Envoy ships where none is given, and stays as it is without a tick period of its own", () => {
+    const shipped = readFileSync(new URL("../../envoy/plain/envoy.yaml", import.meta.url), "utf8");
+    expect(shipped.replaceAll(/\s+/g, "")).toContain(pickerConfig({}));
+    expect(JSON.parse(pickerConfig({ config: ' {"plugins":[]} ' }))).toEqual({ plugins: [] });
   });
 
   it("sets the period in the plugin that there is, or adds one", () => {
