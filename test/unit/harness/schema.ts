@@ -4,6 +4,7 @@ export {
   configBodyBytesMax,
   configDecisionBytesMax,
   configDestinations,
+  configExplain,
   configExposeDecision,
   configFailClosed,
   configFree,
