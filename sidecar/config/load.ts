@@ -8,6 +8,7 @@ import { engineSettings } from "./engine-specs.ts";
 import { issueLines } from "./issues.ts";
 import { isPickerConfig, readPickerConfig } from "./picker-config.ts";
 import { type PoolConfig, sidecarConfig, type SidecarConfig } from "./schema.ts";
+import { scalingSettings } from "./scaling-schema.ts";
 import type {
   ControlSettings,
   DcgmSettings,
@@ -199,6 +200,7 @@ function poolSettings(
     models: config.models.enabled ? { path: config.models.path, intervalMs: config.models.intervalMs } : null,
     engines: withField(source, `${field}.engines`, () => engineSettings(config.engines)),
     dcgm: config.dcgm === undefined ? null : dcgmSettings(config.dcgm),
+    scaling: scalingSettings(config.scaling),
   };
 }
 

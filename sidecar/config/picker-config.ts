@@ -7,6 +7,7 @@
 import { z } from "zod";
 import { ConfigError } from "../errors.ts";
 import { METRICS_PAGE_BYTES_MAX } from "../limits.ts";
+import { SCALING_DEFAULTS } from "../role-load.ts";
 import { engineSettings } from "./engine-specs.ts";
 import { issueLines } from "./issues.ts";
 import { engineFields } from "./schema.ts";
@@ -212,6 +213,7 @@ class PickerReader {
             urls: [],
             endpoints: new Map(),
           },
+      scaling: SCALING_DEFAULTS,
     };
   }
 

@@ -7,6 +7,7 @@ import { POLICY_GROUPS } from "../discovery/kubernetes/policy-objects.ts";
 import { METRICS_PAGE_BYTES_MAX } from "../limits.ts";
 import { LOG_LEVELS } from "../log.ts";
 import { parseMetricSpec } from "../scrape/engines.ts";
+import { scaling } from "./scaling-schema.ts";
 
 const milliseconds = (min: number, max: number): z.ZodInt =>
   z.int(`expected whole milliseconds from ${min} to ${max}`).min(min, atLeast(min)).max(max, atMost(max));
@@ -247,6 +248,7 @@ const pool = z.strictObject({
   models: models.prefault({}),
   engines: z.strictObject(engineFields).prefault({}),
   dcgm: dcgm.optional(),
+  scaling: scaling.prefault({}),
 });
 export type PoolConfig = z.output<typeof pool>;
 

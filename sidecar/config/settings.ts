@@ -2,6 +2,7 @@
 import type { DnsSettings } from "../discovery/dns.ts";
 import type { EndpointInput } from "../discovery/endpoint.ts";
 import type { KubernetesSettings } from "../discovery/kubernetes/discovery.ts";
+import type { ScalingSettings } from "../role-load.ts";
 import type { EngineSpec } from "../scrape/engines.ts";
 import type { GpuMapping } from "../scrape/gpu-join.ts";
 
@@ -74,6 +75,7 @@ export interface PoolSettings {
   readonly models: { readonly path: string; readonly intervalMs: number } | null;
   readonly engines: EngineSettings;
   readonly dcgm: DcgmSettings | null;
+  readonly scaling: ScalingSettings;
 }
 
 /** Where snapshots go. */

@@ -1,10 +1,12 @@
 // The sidecar's own Prometheus metrics, read from the running parts at the moment of a scrape.
-import { collectDefaultMetrics, Counter, Gauge, Registry } from "prom-client";
+import { collectDefaultMetrics, Registry } from "prom-client";
 import type { EndpointMonitor } from "../endpoint-monitor.ts";
 import type { Pool } from "../pool.ts";
 import type { Pusher } from "../push/pusher.ts";
 import type { PollCounts } from "../scrape/poller.ts";
 import type { StatusFigure } from "./gateway-status.ts";
+import { type Add, adderOf, type Row } from "./metric-adder.ts";
+import { addScalingMetrics } from "./scaling-metrics.ts";
 import type { StatusReader } from "./status-reader.ts";
 
 /** What is measured. */
@@ -15,61 +17,18 @@ export interface MetricsSource {
   now(): number;
 }
 
-type Row = readonly [labels: Record<string, string>, value: number];
-
 /** A registry with all metrics of one sidecar. */
 export function makeRegistry(source: MetricsSource): Registry {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry, prefix: "epp_sidecar_" });
-  const add = (
-    kind: "gauge" | "counter",
-    name: string,
-    help: string,
-    labels: string[],
-    rows: () => Row[],
-  ): void => {
-    addMetric(registry, kind, name, help, labels, rows);
-  };
+  const add = adderOf(registry);
   addPoolMetrics(add, source);
   addEndpointMetrics(add, source);
   addScrapeMetrics(add, source);
   addPushMetrics(add, source);
   addGatewayMetrics(add, source);
+  addScalingMetrics(add, source);
   return registry;
-}
-
-type Add = (
-  kind: "gauge" | "counter",
-  name: string,
-  help: string,
-  labels: string[],
-  rows: () => Row[],
-) => void;
-
-/**
- * The parts count in plain numbers, because a labelled increment a scrape would cost more than the scrape's
- * parsing; each metric is filled when it is asked for. Counters only ever get the parts' own ascending
- * numbers.
- */
-function addMetric(
-  registry: Registry,
-  kind: "gauge" | "counter",
-  name: string,
-  help: string,
-  labelNames: string[],
-  rows: () => Row[],
-): void {
-  const Metric = kind === "gauge" ? Gauge : Counter;
-  new Metric({
-    name,
-    help,
-    labelNames,
-    registers: [registry],
-    collect(this: Gauge | Counter): void {
-      this.reset();
-      for (const [labels, value] of rows()) this.inc(labels, value);
-    },
-  });
 }
 
 function addPoolMetrics(add: Add, { pools }: MetricsSource): void {

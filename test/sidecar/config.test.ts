@@ -42,7 +42,14 @@ describe("the own document", () => {
       models: { path: "/v1/models", intervalMs: 10_000 },
       engines: { label: "llm-d.ai/engine-type", preferred: "", specs: BUILT_IN_ENGINES },
       dcgm: null,
+      scaling: { ttftMs: null, tpotMs: null, queueDepthThreshold: 5, kvCacheUtilThreshold: 0.8 },
     });
+  });
+
+  it("takes wished times and thresholds for scaling", () => {
+    const wished = { ttftMs: 250.5, tpotMs: 12.5, queueDepthThreshold: 2.5, kvCacheUtilThreshold: 1 };
+    const [given] = load(pool(`scaling: ${JSON.stringify(wished)}`)).pools;
+    expect(given!.scaling).toEqual(wished);
   });
 
   it("says everything it can", () => {
@@ -122,6 +129,13 @@ pools:
     [pool('scrape: {path: "/a\\r\\nx: y"}'), "pools[0].scrape.path"],
     [pool("scrape: {timeoutMs: 0}"), "pools[0].scrape.timeoutMs: 0: expected at least 10"],
     [pool("scrape: {failuresMax: 0}"), "pools[0].scrape.failuresMax: 0: expected at least 1"],
+    [pool("scaling: {ttft: 5}"), 'pools[0].scaling: unknown field "ttft"'],
+    [pool("scaling: {ttftMs: 0}"), "pools[0].scaling.ttftMs: 0: expected more than 0, at most 3600000"],
+    [pool("scaling: {tpotMs: fast}"), 'pools[0].scaling.tpotMs: "fast": expected number'],
+    [
+      pool("scaling: {kvCacheUtilThreshold: 80}"),
+      "pools[0].scaling.kvCacheUtilThreshold: 80: expected at most 1",
+    ],
     [pool("scrape: {port: 0}"), "pools[0].scrape.port: 0: expected at least 1"],
     [pool("scrape: {tls: {certFile: a}}"), "pools[0].scrape.tls: "],
     [
