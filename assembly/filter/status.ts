@@ -35,6 +35,7 @@ import {
 import { rowAddressLen, rowAddressPtr, rowNameLen, rowNamePtr } from "../pool/labels";
 import { policyId, policyKnown, policyObjectives, policyReceivedMs, policyRules } from "../pool/policy";
 import {
+  poolMeanTokens,
   prefillBaseMs,
   prefillSamples,
   prefillTokenMs,
@@ -133,6 +134,8 @@ function writePool(pool: u32, now: f64): bool {
   writeU64(readyEndpoints(pool));
   writeLiteral(',"bytesPerToken":');
   writeF64(poolBytesPerToken(pool));
+  // Of this worker's latest requests.
+  figure("meanUncachedTokens", poolMeanTokens(pool, NaN));
   writePolicy(pool, now);
   writeLiteral(',"endpoints":[');
   let isFirst = true;

@@ -90,6 +90,22 @@ describe.each(ENVOY_VERSIONS)("answers on Envoy %s", (version) => {
   });
 });
 
+describe.each(ENVOY_VERSIONS)("the status on Envoy %s", (version) => {
+  it("tells how many tokens of a request are in no cache, on average", async () => {
+    await withEnvoy(version, { replicas: 1, concurrency: 1, pluginConfig: settings({}) }, async (gateway) => {
+      const mean = async (): Promise<number | null> =>
+        (await settled(gateway).then(({ pools }) => pools[0]!)).meanUncachedTokens;
+      expect(await mean()).toBeNull();
+      await ask(gateway, "a".repeat(40_000));
+      const first = (await mean())!;
+      expect(first).toBeGreaterThan(40_000 / 8);
+      // The same again: only what is not held counts, so that the mean halves.
+      await ask(gateway, "a".repeat(40_000));
+      expect(await mean()).toBeLessThan(first * 0.6);
+    });
+  });
+});
+
 describe.each(ENVOY_VERSIONS)("a session on Envoy %s", (version) => {
   it("stays with the endpoint whose token the client brings back", async () => {
     const scorer = { type: "session-affinity-scorer" };

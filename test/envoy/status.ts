@@ -24,6 +24,8 @@ export interface PoolStatus {
   readonly loadIgnored: boolean;
   readonly readyEndpoints: number;
   readonly bytesPerToken: number;
+  /** Of the worker that answers; null before its first request. */
+  readonly meanUncachedTokens: number | null;
   readonly endpoints: readonly EndpointStatus[];
 }
 
