@@ -19,14 +19,26 @@ export function checkRun(options: RunOptions): void {
   whole("seed", options.seed, 0, 2 ** 32 - 1);
   period("scrapeMs", options.scrapeMs);
   period("sampleMs", options.sampleMs);
-  options.replicas.forEach(({ role }, index) => {
-    if (role !== "both")
-      throw new RunOptionError(`replicas[${index}].role`, role, '"both": each replica computes its prompts');
-  });
+  if (options.replicas.every(({ role }) => role === "prefill"))
+    throw new RunOptionError("replicas", "all of role prefill", 'at least one of role "decode" or "both"');
+  if (options.scaler !== undefined) period("scaler.everyMs", options.scaler.everyMs);
   checkRequests(options.workload);
   options.workload.events?.forEach((event, index, events) => {
     checkEvent(options, event, index, events[index - 1]?.atMs ?? 0);
   });
+}
+
+/** @throws RunOptionError for what a scaler may not do */
+export function checkScaling(
+  { replicas }: RunOptions,
+  { kind, replica, atMs }: FleetEvent,
+  nowMs: number,
+): void {
+  if (kind !== "join" && kind !== "drain")
+    throw new RunOptionError("scaler: kind", kind, '"join" or "drain"');
+  whole("scaler: replica", replica, 0, replicas.length - 1);
+  if (!(atMs >= nowMs && atMs < Infinity))
+    throw new RunOptionError("scaler: atMs", atMs, `a time from ${nowMs} ms on`);
 }
 
 function checkRequests(workload: Workload): void {

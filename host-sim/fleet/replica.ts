@@ -10,7 +10,7 @@ export type ReplicaTotals = RunRecord["totals"][number];
  * A place for one engine process at a time.
  *
  * ```
- * absent ─ join ─► serving ─ drain ─► draining ─ last answer ─► absent
+ * absent ─ join ─► serving ─ drain ─► draining ─ last answer given, last held block fetched ─► absent
  *    ▲               │                   │ join: the next process starts when this one has ended
  *    └───── fail ────┴───────────────────┘
  * ```
@@ -21,7 +21,17 @@ export class Replica {
   private joinsLater = false;
   private factor = 1;
   private generation = 0;
-  private readonly ended = { steps: 0, generatedTokens: 0, prefillTokens: 0, preemptions: 0, busyMs: 0 };
+  /** Requests that have connected and whose prompt is computed elsewhere. */
+  private expected = 0;
+  private startedMs = 0;
+  private readonly ended = {
+    steps: 0,
+    generatedTokens: 0,
+    prefillTokens: 0,
+    preemptions: 0,
+    busyMs: 0,
+    upMs: 0,
+  };
 
   /** @param listener hears of every process's requests */
   constructor(
@@ -47,11 +57,28 @@ export class Replica {
   /** Runs the steps that end by `nowMs`; a drained process that has nothing left ends. */
   advance(nowMs: number): void {
     this.engine?.advance(nowMs);
-    this.endIfDrained();
+    this.endIfDrained(nowMs);
+  }
+
+  /** A request has connected and will be submitted when its prompt is computed: until then the process stays. */
+  expect(): void {
+    this.expected++;
+  }
+
+  /** The request that was expected is submitted, or does not come. */
+  unexpect(nowMs: number): void {
+    this.expected--;
+    this.endIfDrained(nowMs);
+  }
+
+  /** Frees blocks that the present process holds under an id, if it does. */
+  releaseHold(id: string, nowMs: number): void {
+    this.engine?.release(id, nowMs);
+    this.endIfDrained(nowMs);
   }
 
   /** Starts a process with an empty cache; while one drains, as soon as that has ended. */
-  join(): void {
+  join(nowMs: number): void {
     if (this.engine !== undefined) {
       this.joinsLater = this.draining;
       return;
@@ -64,21 +91,23 @@ export class Replica {
     };
     this.engine = new Engine(this.spec.engine, listener);
     this.engine.slowdown = this.factor;
+    this.startedMs = nowMs;
     this.generation++;
   }
 
   /** Connections are refused from now on; the process ends with its last answer. */
-  drain(): void {
+  drain(nowMs: number): void {
     if (this.engine === undefined) return;
     this.draining = true;
     this.joinsLater = false;
-    this.endIfDrained();
+    this.endIfDrained(nowMs);
   }
 
   /** The process is gone, and what it served with it. */
-  fail(): void {
-    this.end();
+  fail(nowMs: number): void {
+    this.end(nowMs);
     this.joinsLater = false;
+    this.expected = 0;
   }
 
   /** Steps take `factor` times as long; a process that joins later is as slow. */
@@ -109,8 +138,8 @@ export class Replica {
     };
   }
 
-  /** Work of all processes so far. */
-  totals(): ReplicaTotals {
+  /** Work of all processes until `nowMs`. */
+  totals(nowMs: number): ReplicaTotals {
     const counters = this.engine?.counters;
     return {
       steps: this.ended.steps + (counters?.steps ?? 0),
@@ -118,22 +147,28 @@ export class Replica {
       prefillTokens: this.ended.prefillTokens,
       preemptions: this.ended.preemptions + (counters?.preemptions ?? 0),
       busyMs: this.ended.busyMs + (counters?.busyMs ?? 0),
+      upMs: this.ended.upMs + (counters === undefined ? 0 : nowMs - this.startedMs),
     };
   }
 
-  private endIfDrained(): void {
-    const { engine } = this;
-    if (!this.draining || engine === undefined || engine.runningCount + engine.waitingCount > 0) return;
-    this.end();
-    if (this.joinsLater) this.join();
+  private endIfDrained(nowMs: number): void {
+    if (!this.draining || this.engine === undefined || this.isNeeded(this.engine)) return;
+    this.end(nowMs);
+    if (this.joinsLater) this.join(nowMs);
     this.joinsLater = false;
   }
 
-  private end(): void {
+  // Also while a decoder has still to come for the blocks of a prompt.
+  private isNeeded(engine: Engine): boolean {
+    return this.expected + engine.runningCount + engine.waitingCount > 0 || [...engine.holds].length > 0;
+  }
+
+  private end(nowMs: number): void {
     const counters = this.engine?.counters;
     this.engine = undefined;
     this.draining = false;
     if (counters === undefined) return;
+    this.ended.upMs += nowMs - this.startedMs;
     this.ended.steps += counters.steps;
     this.ended.generatedTokens += counters.generatedTokens;
     this.ended.preemptions += counters.preemptions;

@@ -94,17 +94,41 @@ export interface Scrape {
 
 /** Where a request goes. */
 export interface Choice {
-  /** Index of the replica that answers (decodes); −1 = refused. */
+  /**
+   * Index of the replica that answers (decodes); −1 = refused, or, with `prefill` by the gateway, said when that has
+   * ended.
+   */
   readonly endpoint: number;
   /** Replicas to try next when that one refuses the connection. */
   readonly fallbacks?: readonly number[];
   /** Index of the replica that computes the prompt first; absent: the answering one does. */
   readonly prefill?: number;
+  /** Who asks that replica; "decoder" when absent. */
+  readonly prefillBy?: PrefillCaller;
+}
+
+/**
+ * Who sends the prefill leg. "decoder": a sidecar of the answering replica, which has the request by then; when the
+ * leg fails so does the request (llm-d's routing sidecar). "gateway": the gateway, before it connects to the
+ * answering replica; it hears of the leg's end and chooses again.
+ */
+export type PrefillCaller = "decoder" | "gateway";
+
+/** How a prefill leg ended that the gateway sent. */
+export interface PrefillOutcome {
+  /** "" = the prompt is computed and its blocks are held for one decoder. */
+  readonly failure: "" | "connect" | "died" | "too-long";
+  readonly promptTokens: number;
+  /** Of those the ones that the replica had cached, as its usage tells; 0 for a failure. */
+  readonly cachedTokens: number;
 }
 
 /** What is known of a request when it has ended. */
 export interface Ending {
-  /** 200; 400: longer than the engine's cache; 503: no replica took it, or the replica died. */
+  /**
+   * 200; 400: longer than the engine's cache; 500: the KV blocks of its prompt were not to be had any more; 503: no
+   * replica took it, the replica died, or its prefill leg failed.
+   */
   readonly status: number;
   readonly promptTokens: number;
   readonly outputTokens: number;
@@ -113,13 +137,19 @@ export interface Ending {
 
 /**
  * One gateway: it sees only its own requests and what was scraped. All times are the simulation's, ms.
- * Calls for one request come in the order route, (connectFailed, …), connected, firstToken, finished; a request
- * that no replica takes has no connected, one that fails before its first token no firstToken.
+ * Calls for one request come in the order route, (prefillEnded, …), (connectFailed, …), connected, firstToken,
+ * finished; a request that no replica takes has no connected, one that fails before its first token no firstToken.
  */
 export interface Gateway {
   /** What a sidecar delivers: one scrape a replica, by index. */
   scraped(scrapes: readonly Scrape[], nowMs: number): void;
   route(request: FleetRequest, nowMs: number): Choice;
+  /**
+   * The prefill leg that this gateway sent to `replica` has ended. The choice that it returns takes the place of the
+   * one before: with the same `prefill` after a success the blocks there are pulled, with another one the prompt is
+   * computed there, without one the answering replica computes it. Needed where `prefillBy` is "gateway".
+   */
+  prefillEnded?(request: FleetRequest, replica: number, outcome: PrefillOutcome, nowMs: number): Choice;
   /** The connection to `endpoint` was refused; the request goes to the next fallback, if there is one. */
   connectFailed?(request: FleetRequest, endpoint: number, nowMs: number): void;
   /** `endpoint` took the request and sent its response headers, as vLLM does before it computes. */
@@ -149,6 +179,11 @@ export interface GatewayContext {
   readonly truth: (replica: number) => Engine | undefined;
   /** Chained hashes of the full KV blocks of a request's prompt at a block size, for policies that see true caches. */
   readonly blockHashes: (request: FleetRequest, blockTokens: number) => ArrayLike<number>;
+  /**
+   * Gives up a prefill leg that this gateway sent and that still runs: it is aborted, and the request goes on by
+   * `choice`. Absent where nothing is run.
+   */
+  readonly giveUpPrefill?: (request: FleetRequest, choice: Choice, nowMs: number) => void;
 }
 
 /** A way to choose replicas. */
@@ -168,15 +203,30 @@ export interface RequestRecord {
   readonly index: number;
   readonly arrivalMs: number;
   readonly endpoint: number;
-  /** −1: none. */
+  /** Replica that computed the prompt for the answering one; −1: none. */
   readonly prefill: number;
   readonly firstTokenMs: number;
   readonly endMs: number;
   readonly promptTokens: number;
   readonly outputTokens: number;
+  /** Prompt tokens that nobody computed: found in a cache where the prompt was computed. */
   readonly cachedTokens: number;
-  /** "" = answered. */
-  readonly failure: "" | "refused" | "connect" | "died" | "too-long";
+  /** "" = answered; "prefill": its prefill leg failed; "transfer": the blocks of its prompt were gone. */
+  readonly failure: "" | "refused" | "connect" | "died" | "too-long" | "prefill" | "transfer";
+  /** How the prompt got to the answering replica; absent unless `prefill` says from where. */
+  readonly handover?: Handover;
+  /** Prefill legs that failed or were given up; absent: none. */
+  readonly failedPrefills?: number;
+}
+
+/** A prompt's way from the replica that computed it to the one that answers. */
+export interface Handover {
+  /** The prompt was computed, ms. */
+  readonly prefilledMs: number;
+  /** Its blocks were on the answering replica, ms; NaN: it did not come to that. */
+  readonly pulledMs: number;
+  /** Prompt tokens that crossed over: those that the answering replica had not cached. */
+  readonly pulledTokens: number;
 }
 
 /** Load of one replica, sampled regularly. */
@@ -186,6 +236,16 @@ export interface LoadSample {
   readonly waiting: number;
   readonly running: number;
   readonly kvUsage: number;
+}
+
+/** Who changes the size of the fleet by what its replicas report. */
+export interface Scaler {
+  /** Time between two decisions, ms; the first is after the first period. */
+  readonly everyMs: number;
+  /** Whether a replica is absent when the run begins. */
+  absent(replica: number): boolean;
+  /** @returns "join" and "drain" events from `nowMs` on, in order of time */
+  decide(scrapes: readonly Scrape[], nowMs: number): readonly FleetEvent[];
 }
 
 /** How a run is set up. */
@@ -200,6 +260,8 @@ export interface RunOptions {
   readonly scrapeMs: number;
   /** Time between two load samples, ms. */
   readonly sampleMs: number;
+  /** Starts and stops replicas while the run goes on; absent: only the workload's events do. */
+  readonly scaler?: Scaler;
   /** Hears of every so many requests that ended. */
   readonly onProgress?: (ended: number, requests: number) => void;
 }
@@ -211,13 +273,15 @@ export interface RunRecord {
   readonly requests: readonly RequestRecord[];
   readonly samples: readonly LoadSample[];
   readonly replicas: number;
-  /** Steps, generated tokens, preemptions, busy ms of each replica, by index. */
+  /** Work of each replica, by index; prefill legs generate a token each. */
   readonly totals: readonly {
     readonly steps: number;
     readonly generatedTokens: number;
     readonly prefillTokens: number;
     readonly preemptions: number;
     readonly busyMs: number;
+    /** Time with a process, ms. */
+    readonly upMs: number;
   }[];
   /** End of the last answer, ms. */
   readonly endMs: number;

@@ -74,6 +74,7 @@ describe("runFleet", () => {
       prefillTokens: 30,
       preemptions: 0,
       busyMs: 55,
+      upMs: 155,
     });
     expect(record.totals[0]).toMatchObject({ steps: 0, busyMs: 0 });
     expect(record).toMatchObject({ policy: "recording", workload: "hand-made", replicas: 2, endMs: 155 });
@@ -244,9 +245,9 @@ describe("runFleet refuses", () => {
     ["samples without pause", { sampleMs: -1 }, "sampleMs is -1"],
     ["a negative seed", { seed: -1 }, "seed is -1"],
     [
-      "a prefill replica",
+      "a fleet in which nobody answers",
       { replicas: [{ ...fleetOf(1)[0]!, role: "prefill" as const }] },
-      "replicas[0].role is prefill",
+      'replicas is all of role prefill, expected at least one of role "decode" or "both"',
     ],
     [
       "an empty workload",
@@ -317,11 +318,6 @@ describe("runFleet refuses", () => {
       "a fallback that there is not",
       { policy: endpoint({ endpoint: 0, fallbacks: [0, -1] }) },
       "fallbacks[1] is -1",
-    ],
-    [
-      "a prefill leg",
-      { policy: endpoint({ endpoint: 0, prefill: 0 }) },
-      "request 0: prefill is 0, expected none",
     ],
   ])("%s", async (_, change, message) => {
     const options = {

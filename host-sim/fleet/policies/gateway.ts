@@ -19,8 +19,8 @@ interface Flight<Kept> {
  * are tried (`order`), and keeps what it wants to know of a request while that is under way (`assigned`,
  * `Kept`).
  *
- * Replicas that were not ready at the last scrape get nothing; without a ready one the request is refused. Of
- * one request the hooks come in the order order, assigned, (ended, assigned, …), started, ended.
+ * Replicas that were not ready at the last scrape get nothing, nor do those that only prefill for others; without
+ * any left the request is refused. Of one request the hooks come in the order order, assigned, (ended, assigned, …), started, ended.
  */
 export abstract class PolicyGateway<Kept = undefined> implements Gateway {
   protected readonly replicas: readonly ReplicaSpec[];
@@ -90,7 +90,9 @@ export abstract class PolicyGateway<Kept = undefined> implements Gateway {
 
   route(request: FleetRequest, nowMs: number): Choice {
     const ready: number[] = [];
-    for (const [replica, scrape] of this.scrapes.entries()) if (scrape.ready) ready.push(replica);
+    for (const [replica, { ready: isReady, role }] of this.scrapes.entries()) {
+      if (isReady && role !== "prefill") ready.push(replica);
+    }
     if (ready.length === 0) return { endpoint: -1 };
     const [endpoint, ...fallbacks] = this.order(request, ready, nowMs);
     this.send(request, endpoint!, fallbacks, nowMs);

@@ -66,7 +66,14 @@ export function fleetWorkload(count: number, ...changed: readonly FleetRequest[]
 
 /** A run of two replicas; the second is busy three times as long as the first. */
 export function runRecord(requests: readonly RequestRecord[], more: Partial<RunRecord> = {}): RunRecord {
-  const total = { steps: 10, generatedTokens: 22, prefillTokens: 150, preemptions: 1, busyMs: 500 };
+  const total = {
+    steps: 10,
+    generatedTokens: 22,
+    prefillTokens: 150,
+    preemptions: 1,
+    busyMs: 500,
+    upMs: 2000,
+  };
   return {
     policy: "p",
     workload: "hand-made",

@@ -7,6 +7,8 @@ import type {
   Gateway,
   GatewayContext,
   Policy,
+  PrefillOutcome,
+  ReplicaRole,
   ReplicaSpec,
   RunOptions,
   RunRecord,
@@ -21,6 +23,12 @@ import { smallConfig } from "./engine.ts";
 /** Replicas of the small engine: a step is 10 ms, a prefill token beyond 5 ms of weights 1 ms. */
 export function fleetOf(count: number, overrides: Partial<EngineConfig> = {}): ReplicaSpec[] {
   return Array.from({ length: count }, () => ({ engine: smallConfig(overrides), role: "both" }));
+}
+
+/** Replicas of the small engine with roles, from "prefill,decode,both". */
+export function fleetOfRoles(roles: string, overrides: Partial<EngineConfig> = {}): ReplicaSpec[] {
+  const engine = smallConfig(overrides);
+  return roles.split(",").map((role) => ({ engine, role: role as ReplicaRole }));
 }
 
 /** A stretch of a user's prompt. */
@@ -70,19 +78,32 @@ export function randomWorkload(seed: number, count: number, gapMs: number): Work
 
 /** One call of a gateway. */
 export interface Call {
-  readonly name: "scraped" | "route" | "connectFailed" | "connected" | "firstToken" | "tokens" | "finished";
+  readonly name:
+    | "scraped"
+    | "route"
+    | "prefillEnded"
+    | "connectFailed"
+    | "connected"
+    | "firstToken"
+    | "tokens"
+    | "finished";
   readonly nowMs: number;
   readonly gateway: number;
   readonly request?: number;
   readonly endpoint?: number;
   readonly ending?: Ending;
+  readonly outcome?: PrefillOutcome;
   readonly scrapes?: readonly Scrape[];
 }
 
-/** A policy that asks `choose` and writes down every call. */
+/** What a gateway chooses when a prefill leg of its own has ended. */
+export type ChooseAgain = (outcome: PrefillOutcome, replica: number, request: FleetRequest) => Choice;
+
+/** A policy that asks `choose`, and `again` after prefill legs, and writes down every call. */
 export function recordingPolicy(
   choose: (request: FleetRequest, context: GatewayContext) => Choice,
   extra: Partial<Gateway> = {},
+  again?: ChooseAgain,
 ): { policy: Policy; calls: Call[] } {
   const calls: Call[] = [];
   const create = (context: GatewayContext): Gateway => {
@@ -96,6 +117,14 @@ export function recordingPolicy(
         note("route", nowMs, { request: request.index });
         return choose(request, context);
       },
+      ...(again === undefined
+        ? {}
+        : {
+            prefillEnded: (request, endpoint, outcome, nowMs) => {
+              note("prefillEnded", nowMs, { request: request.index, endpoint, outcome });
+              return again(outcome, endpoint, request);
+            },
+          }),
       connectFailed: ({ index: request }, endpoint, nowMs) =>
         note("connectFailed", nowMs, { request, endpoint }),
       connected: ({ index: request }, endpoint, nowMs) => note("connected", nowMs, { request, endpoint }),
