@@ -5,6 +5,7 @@ import { gunzipSync } from "node:zlib";
 import { Ajv, type ValidateFunction } from "ajv";
 import { parse } from "yaml";
 import { ROOT } from "../../cli/envoy.ts";
+import { SCALING_SCHEMAS } from "./scaling-schemas.ts";
 
 export const CRD_FOLDER = join(ROOT, "test", "fixtures", "crds");
 
@@ -127,7 +128,8 @@ export class ResourceSchemas {
   private readonly compiled = new Map<string, ValidateFunction>();
 
   constructor() {
-    for (const [type, schema] of Object.entries(CORE)) this.schemas.set(type, schema);
+    for (const [type, schema] of Object.entries({ ...CORE, ...SCALING_SCHEMAS }))
+      this.schemas.set(type, schema);
     for (const file of readdirSync(CRD_FOLDER).filter((name) => name.endsWith(".yaml.gz"))) {
       const { spec } = parse(gunzipSync(readFileSync(join(CRD_FOLDER, file))).toString("utf8")) as Definition;
       for (const { name, schema } of spec.versions) {
