@@ -68,14 +68,15 @@ const MEAN_SAMPLES: f64 = 64;
 export const FIT_PREFILL: u32 = 0;
 export const FIT_TPOT: u32 = 1;
 
-//   ┌ row, 240 bytes ─────────────────────────────────────────────────────────────────────┐
+//   ┌ row, 248 bytes ─────────────────────────────────────────────────────────────────────┐
 //   │ 0 prefill fit, 72   72 TPOT fit, 72                                                  │
 //   │ 144 f64 piece: start ms   152 f64 its end ms (0 = none)   160 f64 its tokens         │
 //   │ 168 u16 generation   172 u32 version of the lines                                    │
 //   │ 176 line: f64 base, slope, samples   200 TPOT line                                   │
 //   │ 224 f64 end of the piece before   232 f64 others' tokens computed by then            │
+//   │ 240 f64 others' tokens computed by the end of this piece                             │
 //   └─────────────────────────────────────────────────────────────────────────────────────┘
-const ROW_BYTES: usize = 240;
+const ROW_BYTES: usize = 248;
 const AT_START: usize = 144;
 const AT_END: usize = 152;
 const AT_TOKENS: usize = 160;
@@ -84,10 +85,11 @@ const AT_VERSION: usize = 172;
 const AT_LINES: usize = 176;
 const AT_LAST_END: usize = 224;
 const AT_OTHERS: usize = 232;
+const AT_OTHERS_END: usize = 240;
 const LINE_BYTES: usize = 24;
 const LINE_SLOPE: usize = 8;
 const LINE_SAMPLES: usize = 16;
-const rows: usize = memory.data(4096 * 240, 8);
+const rows: usize = memory.data(4096 * 248, 8);
 
 //   ┌ others' samples of a row, 72 bytes ────────────────────────────────────────┐
 //   │ 0 prefill sums   24 TPOT sums   48 f64 regime[2] ms   64 u32 reading        │
@@ -161,10 +163,13 @@ export function rateFirstToken(row: u32, tokens: f64, nowMs: f64): void {
   }
   store<f64>(at, nowMs, AT_END);
   store<f64>(at, load<f64>(at, AT_TOKENS) + tokens, AT_TOKENS);
+  store<f64>(at, rowF64(COLUMN_OTHERS_COMPUTED, row), AT_OTHERS_END);
 }
 
+// What the others computed until the piece's end, and not until now: the piece may be closed much later.
 function othersTokens(row: u32): f64 {
-  return Math.max(rowF64(COLUMN_OTHERS_COMPUTED, row) - load<f64>(rowAt(row), AT_OTHERS), 0);
+  const at = rowAt(row);
+  return Math.max(load<f64>(at, AT_OTHERS_END) - load<f64>(at, AT_OTHERS), 0);
 }
 
 function pieceTokens(row: u32): f64 {
@@ -179,7 +184,7 @@ function closePiece(row: u32): void {
   const end = load<f64>(at, AT_END);
   const others = othersTokens(row);
   const isWhole = others == 0 || start <= load<f64>(at, AT_LAST_END);
-  store<f64>(at, rowF64(COLUMN_OTHERS_COMPUTED, row), AT_OTHERS);
+  store<f64>(at, load<f64>(at, AT_OTHERS_END), AT_OTHERS);
   store<f64>(at, end, AT_LAST_END);
   store<f64>(at, 0, AT_END);
   const ms = end - start;

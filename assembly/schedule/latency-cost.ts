@@ -3,13 +3,14 @@
 //   prefill = base + token ms · uncached tokens                 (learnt: pool/rates.ts)
 //   wait    = token ms · (tokens in flight without a first token − what is done of them) + waiting of foreign requests
 //   overdue = the time by which the head of the queue is later than it should be
-//   cost    = wait + overdue + prefill + token ms · uncached · (λ + CONTEXT_PRICE · context)
+//   cost    = wait + overdue + prefill + token ms · uncached · (λ + CONTEXT_PRICE · context²)
 //
 // λ is the mean wait over the candidates in seconds: a token computed twice is taken from the whole fleet, and
 // what that is worth grows with how much the fleet has to do. No parameter. `context` is the share of the endpoint's KV
 // cache that the prompts in flight there take: the more context an engine holds, the more answers a prefill holds up,
 // and the sooner the cache has no room for the next prompt. So work goes where little is held and hits stay where they
-// are. It counts as LMetric's batch size does, but in tokens: ten long contexts weigh more than ten short ones.
+// are. It counts as LMetric's batch size does, but in tokens: ten long contexts weigh more than ten short ones. Squared,
+// as an engine with room to spare loses next to nothing and a full one makes prompts wait for answers to end.
 // While little is known the cost is blended with LMetric (arXiv 2603.15202): uncached tokens × (requests + 1).
 import {
   COLUMN_CONTEXT_TOKENS,
@@ -39,7 +40,7 @@ import { candidateCount, candidateF64, candidateRow, unknownLoad } from "./candi
 import { requestNowMs } from "./request";
 
 /** What a token's prefill costs more at an endpoint whose KV cache is all taken, in multiples of that prefill. */
-export const CONTEXT_PRICE: f64 = 5;
+export const CONTEXT_PRICE: f64 = 6;
 /** Samples of the pool at which the learnt model counts half and LMetric the other half. */
 export const BLEND_SAMPLES: f64 = 8;
 /** A head of the queue is late when it takes this many times what was expected. */
@@ -107,7 +108,8 @@ export function costsWork(pool: u32, contextPrice: f64): void {
     const foreign = foreignOf(i, unknownForeign);
     const requests = known(COLUMN_INFLIGHT_REQUESTS, i) + foreign;
     const own = load<f64>(workMs + at);
-    const price = missPrice + contextPrice * contextShare(i, foreign, meanPrompt);
+    const share = contextShare(i, foreign, meanPrompt);
+    const price = missPrice + contextPrice * share * share;
     const modelled = load<f64>(waitMs + at) + load<f64>(prefillMs + at) + own * price;
     const uncached = Math.max(known(COLUMN_UNCACHED_TOKENS, i), 0) + LAST_BLOCK_TOKENS;
     const product = (uncached * (requests + 1) * PREFILL_SLOPE_FIRST) / 1000;

@@ -5,7 +5,7 @@
 // | sloTtftMs | 0 | 0 … 3600000 ms | wish for the time to the first token of requests that name none; 0 = no matter |
 // | sloTpotMs | 0 | 0 … 3600000 ms | wish for the time between tokens of requests that name none; 0 = no matter |
 // | objectives | [] | ≤ 32 of { name, sloTtftMs, sloTpotMs } | the same for requests of that objective |
-// | contextPrice | 5 | 0 … 100 | what a prefill costs more, times itself, where the KV cache is all taken |
+// | contextPrice | 6 | 0 … 100 | what a prefill costs more, times itself, where the KV cache is all taken |
 // | tieShare | 0.1 | 0 … 1 | costs that differ by less than this share of the own prefill are equal |
 // | maxNumOfEndpoints | 1 | whole numbers | as in llm-d's pickers; never fewer than `destinations` |
 import { treeCount, treeFirst, treeNext, treeTextLen, treeTextPtr } from "../json/tree";

@@ -99,6 +99,20 @@ describe("prefill", () => {
     }
     near(fleet.rates(0, nowMs).tokenMs, FAST.tokenMs, 0.1);
   });
+
+  test("does not count what others had computed after a worker's own last first token", () => {
+    const fleet = new LatencyFleet(module, 1);
+    let nowMs = 1000;
+    for (let i = 0; i < 12; i++) {
+      fleet.send(0, 4_000, nowMs);
+      nowMs += FAST.tokenMs * 4_000;
+      fleet.firstToken(0, 4_000, nowMs);
+      fleet.ended(0, 4_000);
+      nowMs += FAST.tokenMs * 40_000;
+      fleet.set(0, LATENCY_COLUMNS.othersComputed, fleet.get(0, LATENCY_COLUMNS.othersComputed) + 40_000);
+    }
+    near(fleet.rates(0, nowMs).tokenMs, FAST.tokenMs, 0.1);
+  });
 });
 
 describe("time between tokens", () => {

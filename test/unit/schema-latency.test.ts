@@ -58,7 +58,7 @@ describe(TYPE, () => {
     expect(compiled()).toEqual({
       picker: TYPE,
       results: 3,
-      contextPrice: 5,
+      contextPrice: 6,
       tieShare: 0.1,
       objectives: [[0n, 0, 0]],
     });
