@@ -101,8 +101,8 @@ export const F_EXPLAIN: u32 = 32768;
 /** The response is read to give the client's name back. */
 export const F_RESTORING: u32 = 8192;
 
-const streams: usize = memory.data(4096 * 1536, 16);
-if (STREAM_BYTES > 1536) unreachable();
+const streams: usize = memory.data(4096 * 1408, 16);
+if (STREAM_BYTES > 1408) unreachable();
 const freeSlots: usize = memory.data(4096 * 2, 2);
 let freeCount: u32 = 0;
 let touched: u32 = 0;
