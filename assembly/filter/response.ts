@@ -61,7 +61,6 @@ import {
   PHASE_DECIDED,
   S_DECIDED,
   S_DESTINATIONS,
-  S_FIRST_TOKEN,
   S_POOL,
   S_TEXT_BYTES,
   destinationGeneration,

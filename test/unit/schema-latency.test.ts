@@ -1,4 +1,5 @@
 // Configuration of the latency picker: its parameters, what is refused with which path, and debug.explain.
+import { readFileSync } from "node:fs";
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { load, planOf } from "./support/configurations.ts";
 import { compileHarness } from "./support/harness.ts";
@@ -63,6 +64,14 @@ describe(TYPE, () => {
       objectives: [[0n, 0, 0]],
     });
     expect(compiled({ maxNumOfEndpoints: 5 }).results).toBe(5);
+  });
+
+  test("is documented with the defaults that it has", () => {
+    const page = readFileSync(new URL("../../docs/CONFIGURATION.md", import.meta.url), "utf8");
+    const defaults = compiled();
+    for (const name of ["contextPrice", "tieShare"] as const) {
+      expect(page).toMatch(new RegExp(`\\| \`${name}\`\\s*\\| ${defaults[name]}\\s*\\|`));
+    }
   });
 
   test.each<[keyof Compiled, number, number]>([
