@@ -44,6 +44,9 @@ const WASM_FEATURES = [
   "--enable-nontrapping-float-to-int",
 ];
 
+/** Native code cannot be bundled: it is looked for beside the program when it is needed first. */
+const EXTERNAL = ["zeromq"];
+
 /** A bundled CommonJS dependency may call require(). */
 const REQUIRE_BANNER =
   'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);';
@@ -101,6 +104,7 @@ export async function bundle(esbuild, entry, output) {
     platform: "node",
     format: "esm",
     target: "node20",
+    external: EXTERNAL,
     banner: { js: REQUIRE_BANNER },
     legalComments: "eof",
     logLevel: "warning",

@@ -6,6 +6,7 @@ import { basename, join, relative, resolve, sep } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 import { step } from "./process.mjs";
+import { layNativePackages } from "./release/native-packages.mjs";
 import { packPackage, programsOf, stagePackage } from "./release/npm-package.mjs";
 import { VARIANTS, wasmImage, writeLayout } from "./release/oci-image.mjs";
 import { NotReproducibleError, rebuildWasm } from "./release/rebuild.mjs";
@@ -46,6 +47,7 @@ export async function makeRelease(out) {
   await clear(out);
   const products = ["build/epp.wasm", ...programsOf(manifest)];
   for (const path of products) await copyFile(join(ROOT, path), join(out, basename(path)));
+  await layNativePackages(ROOT, out);
   const images = {};
   for (const variant of VARIANTS) {
     images[variant] = wasmImage(variant, wasm, { version, source: manifest.repository?.url });
@@ -132,7 +134,7 @@ async function main(args) {
   const { files, images } = await step(`writing ${relative(process.cwd(), out) || out}`, () =>
     makeRelease(out),
   );
-  for (const { name, sha256 } of files.filter((file) => !file.name.startsWith("oci/")))
+  for (const { name, sha256 } of files.filter((file) => !/^(oci|node_modules)\//.test(file.name)))
     process.stdout.write(`${sha256}  ${name}\n`);
   for (const variant of VARIANTS)
     process.stdout.write(`${images[variant].manifest.digest}  oci/${variant}\n`);

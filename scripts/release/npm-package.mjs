@@ -3,7 +3,10 @@ import { chmod, cp, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { delimiter, dirname, join } from "node:path";
 import { runOrThrow } from "../process.mjs";
 
-/** Fields of our package.json that its users see. The programs are bundled, so dependencies are none of them. */
+/**
+ * Fields of our package.json that its users see. The programs are bundled, so dependencies are none of them, but for
+ * native code, which npm leaves out where it does not run.
+ */
 const PUBLISHED = [
   "name",
   "version",
@@ -17,6 +20,7 @@ const PUBLISHED = [
   "engines",
   "bin",
   "files",
+  "optionalDependencies",
 ];
 /** npm adds these by itself. */
 const ALWAYS = ["README.md", "LICENSE"];

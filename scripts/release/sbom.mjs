@@ -37,9 +37,7 @@ export function billOfMaterials(lockfile, products) {
     })),
     ...[...nodes.values()].map(component),
   ];
-  const direct = [...Object.keys(own.dependencies ?? {}), ...COMPILED_IN].map((name) =>
-    resolve(nodes, "", name),
-  );
+  const direct = [...neededBy(own), ...COMPILED_IN].map((name) => resolve(nodes, "", name));
   const dependencies = [
     { ref: root, dependsOn: sorted([...products.map(({ name }) => `file:${name}`), ...direct.map(refOf)]) },
     ...[...nodes.values()].map((node) => ({
@@ -71,9 +69,14 @@ export function billOfMaterials(lockfile, products) {
   };
 }
 
+/** Packages that ours names; optional ones are native code that goes into the sidecar's image as it is. */
+function neededBy({ dependencies = {}, optionalDependencies = {} }) {
+  return [...Object.keys(dependencies), ...Object.keys(optionalDependencies)];
+}
+
 /** Every package that ours needs when it runs, by its path in the lockfile, in the order of the paths. */
 function reachable(packages) {
-  const wanted = [...Object.keys(packages[""].dependencies ?? {}).map((name) => ["", name])];
+  const wanted = neededBy(packages[""]).map((name) => ["", name]);
   const found = new Map();
   for (let next = wanted.pop(); next !== undefined && found.size < PACKAGES_MAX; next = wanted.pop()) {
     const path = locate(packages, ...next);

@@ -30,8 +30,12 @@ describe("dependencies", () => {
   it("have exact versions", () => {
     expect(rangedVersions(manifest)).toEqual([]);
     expect(
-      rangedVersions({ dependencies: { a: "1.2.3", b: "^1.2.3" }, devDependencies: { c: "latest" } }),
-    ).toEqual(["b@^1.2.3", "c@latest"]);
+      rangedVersions({
+        dependencies: { a: "1.2.3", b: "^1.2.3" },
+        optionalDependencies: { d: "~1.0.0" },
+        devDependencies: { c: "latest" },
+      }),
+    ).toEqual(["b@^1.2.3", "d@~1.0.0", "c@latest"]);
   });
 
   it("are locked with a hash each", () => {
@@ -50,6 +54,8 @@ describe("dependencies", () => {
     const packages = {
       "node_modules/gpl": { license: "GPL-3.0" },
       "node_modules/mpl": { license: "MPL-2.0" },
+      "node_modules/zeromq": { license: "MIT AND MPL-2.0" },
+      "node_modules/a/node_modules/zeromq": { license: "MIT AND MPL-2.0" },
       "node_modules/tool": { license: "MPL-2.0", dev: true },
       "node_modules/either": { license: "(GPL-2.0 OR MIT)" },
       "node_modules/both": { license: "MIT AND GPL-2.0" },
@@ -58,6 +64,7 @@ describe("dependencies", () => {
     expect(unfitLicenses({ packages }, () => undefined)).toEqual([
       "node_modules/gpl: GPL-3.0",
       "node_modules/mpl: MPL-2.0",
+      "node_modules/a/node_modules/zeromq: MIT AND MPL-2.0",
       "node_modules/both: MIT AND GPL-2.0",
       "node_modules/none: none given",
     ]);

@@ -6,7 +6,10 @@ import { readText } from "./files.ts";
 const PRODUCTS = [{ name: "epp.wasm", sha256: "ab".repeat(32) }];
 const INTEGRITY = `sha512-${Buffer.alloc(64, 7).toString("base64")}`;
 const lockfile = JSON.parse(readText("package-lock.json")) as Lock;
-const manifest = JSON.parse(readText("package.json")) as { dependencies: Record<string, string> };
+const manifest = JSON.parse(readText("package.json")) as {
+  dependencies: Record<string, string>;
+  optionalDependencies: Record<string, string>;
+};
 
 /** A locked package with all that is asked of one. */
 function locked(version: string, fields: object = {}): object {
@@ -84,6 +87,7 @@ describe("the bill of materials", () => {
       hashes: [{ alg: "SHA-256", content: PRODUCTS[0]!.sha256 }],
     });
     expect(names).toEqual(expect.arrayContaining(Object.keys(manifest.dependencies)));
+    expect(names).toEqual(expect.arrayContaining(Object.keys(manifest.optionalDependencies)));
     expect(names).toEqual(expect.arrayContaining(["assemblyscript", "@solo-io/proxy-runtime"]));
     for (const tool of ["vitest", "prettier", "typescript", "esbuild"]) expect(names).not.toContain(tool);
   });

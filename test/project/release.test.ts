@@ -91,18 +91,19 @@ describe("the npm package", () => {
     await rm(config);
   });
 
-  it("asks for no dependency and runs no script at the user's", () => {
+  it("asks for nothing but optional native code and runs no script at the user's", () => {
     const source = {
       ...{ name: "n", version: "1.0.0", bin: {}, files: [], type: "module", license: "MIT" },
       ...{
         private: true,
         scripts: { postinstall: "x" },
         dependencies: { a: "1" },
+        optionalDependencies: { c: "1" },
         devDependencies: { b: "1" },
       },
     };
     const fields = Object.keys(publishedManifest(source));
-    expect(fields).toEqual(["name", "version", "license", "type", "bin", "files"]);
+    expect(fields).toEqual(["name", "version", "license", "type", "bin", "files", "optionalDependencies"]);
   });
 });
 
@@ -125,13 +126,32 @@ describe("a release", () => {
 
   it("holds the module, the programs, the package, both images and the bill of materials", () => {
     const { name, version } = manifest;
-    const names = release.files.map((file) => file.name).filter((path) => !path.startsWith("oci/"));
+    const names = release.files
+      .map((file) => file.name)
+      .filter((path) => !/^(oci|node_modules)\//.test(path));
     const programs = Object.values(manifest.bin).map((path) => path.replace("build/", ""));
     expect(names.sort()).toEqual(
       ["epp.wasm", ...programs, `${name}-${version}.tgz`, `${name}-${version}.cdx.json`].sort(),
     );
     for (const variant of ["compat", "oci"])
       expect(release.files.map((file) => file.name)).toContain(`oci/${variant}/index.json`);
+  });
+
+  it("has what the sidecar loads at run time beside it, unchanged, with its licences", async () => {
+    const beside = release.files.map((file) => file.name).filter((path) => path.startsWith("node_modules/"));
+    for (const path of beside)
+      expect(sha256(await readFile(join(out, path)))).toBe(sha256(await readFile(join(ROOT, path))));
+    expect(beside).toContain("node_modules/zeromq/LICENSE_MPL-2.0.txt");
+    for (const machine of ["x64", "arm64"])
+      expect(beside.some((path) => path.includes(`linux/${machine}/node/glibc-`))).toBe(true);
+    const sidecar = await readFile(join(out, "sidecar.mjs"), "utf8");
+    expect(sidecar).toContain('import("zeromq")');
+    const load = 'import("zeromq").then(({ default: { version } }) => process.stdout.write(version))';
+    const program = join(out, "loads.mjs");
+    await writeFile(program, load);
+    const { stdout } = await run(process.execPath, [program]);
+    await rm(program);
+    expect(stdout).toMatch(/^\d+\.\d+\.\d+$/);
   });
 
   it("has the same module everywhere", async () => {

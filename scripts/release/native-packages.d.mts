@@ -1,0 +1,1 @@
+export function layNativePackages(root: string, folder: string): Promise<string[]>;
