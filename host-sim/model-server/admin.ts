@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from "node:net";
 import type { DisaggregationStatus } from "./disaggregation/leg.ts";
 import { readBody } from "./exchange.ts";
+import type { EventSource } from "./kv-events/config.ts";
 import { type Faults, noFaults } from "./replica-types.ts";
 import type { SimulatedReplica } from "./server.ts";
 
@@ -23,6 +24,8 @@ export interface ReplicaStatus {
   readonly preemptions: number;
   /** What it shared with other replicas; null = it has no connector. */
   readonly disaggregation: DisaggregationStatus | null;
+  /** Where each of its engines publishes KV events; empty = it does not. */
+  readonly kvEvents: readonly EventSource[];
 }
 
 /** The control request names no replica, no known action, or no known fault. */
@@ -32,7 +35,7 @@ export class ControlError extends Error {
 
 /**
  * Serves on 127.0.0.1:
- * `GET /replicas`; `POST /replicas/{name|all}/{start|stop|kill|kill-engine|restart|refuse}`;
+ * `GET /replicas`; `POST /replicas/{name|all}/{start|stop|kill|kill-engine|restart|refuse|kv-events-reconnect}`;
  * `POST /replicas/{name|all}/faults` with some fields of `Faults` as JSON.
  */
 export async function serveAdmin(replicas: readonly SimulatedReplica[], port: number): Promise<Server> {
@@ -93,6 +96,8 @@ async function act(replica: SimulatedReplica, action: string, text: string): Pro
       return replica.killEngine();
     case "refuse":
       return replica.refuseConnections();
+    case "kv-events-reconnect":
+      return replica.kvEvents?.reconnect();
     case "faults":
       return replica.inject(readFaults(text));
     default:
@@ -128,5 +133,6 @@ function statusOf(replica: SimulatedReplica): ReplicaStatus {
     generatedTokens: sum((engine) => engine.counters.generatedTokens),
     preemptions: sum((engine) => engine.counters.preemptions),
     disaggregation: replica.disaggregation,
+    kvEvents: replica.kvEvents?.sources ?? [],
   };
 }

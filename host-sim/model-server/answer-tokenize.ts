@@ -2,12 +2,12 @@
 import { type JsonObject, requireList } from "./body.ts";
 import { readChatCall, readPrompts } from "./calls.ts";
 import { badRequest, validationError } from "./errors.ts";
-import { decode, encode, tokenText } from "./tokenizer.ts";
+import { decode, encode, tokenPiece } from "./tokenizer.ts";
 
 /** Tokens of a text or of a conversation as the chat template renders it. */
 export function tokenize(body: JsonObject, modelTokensMax: number): object {
   const tokens = tokensOf(body);
-  const strings = body["return_token_strs"] === true ? tokens.map(tokenText) : null;
+  const strings = body["return_token_strs"] === true ? tokens.map(tokenPiece) : null;
   return { count: tokens.length, max_model_len: modelTokensMax, tokens, token_strs: strings };
 }
 

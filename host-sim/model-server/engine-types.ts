@@ -107,6 +107,12 @@ export interface EngineListener {
   finished?(request: EngineRequest, reason: FinishReason, nowMs: number): void;
   preempted?(request: EngineRequest, nowMs: number): void;
   step?(report: StepReport): void;
+  /** Blocks `from…to − 1` of a request can be found by their hashes. */
+  stored?(request: EngineRequest, from: number, to: number): void;
+  /** A block that could be found by this hash holds something else now. */
+  evicted?(hash: number): void;
+  /** No block can be found any more. */
+  cleared?(): void;
 }
 
 /** Totals since the engine started, in the units of vLLM's counters of the same names. */

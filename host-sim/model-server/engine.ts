@@ -93,7 +93,7 @@ export class Engine {
   constructor(config: EngineConfig, listener: EngineListener = {}) {
     this.config = config;
     this.listener = listener;
-    this.cache = new KvCache(config.blockCount - 1);
+    this.cache = new KvCache(config.blockCount - 1, listener);
     this.scheduler = new Scheduler(config, this.cache, this.counters, listener);
     this.held = new HeldBlocks(this.cache, config.holdMs);
   }

@@ -5,6 +5,7 @@ import type { EngineDriver } from "./driver.ts";
 import type { Engine } from "./engine.ts";
 import type { EngineRequest } from "./engine-types.ts";
 import type { ApiError } from "./errors.ts";
+import type { EventRecorder } from "./kv-events/recorder.ts";
 import type { EngineMetrics } from "./metrics.ts";
 
 /** One answer that is being written. */
@@ -65,6 +66,8 @@ export interface SequenceEngine {
   readonly engine: Engine;
   readonly metrics: EngineMetrics;
   readonly driver: EngineDriver;
+  /** Writes down what its cache does; undefined: nobody asks. */
+  readonly recorder: EventRecorder | undefined;
 }
 
 /** Prompt, answer and cached tokens of a call so far; a prompt answered several times counts once. */

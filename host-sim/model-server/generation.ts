@@ -8,6 +8,7 @@ import type { KvLeg } from "./disaggregation/leg.ts";
 import { engineBusy, engineDead, KvLoadError } from "./errors.ts";
 import type { GenerationJob, GenerationSink, Sequence, SequenceEngine } from "./generation-types.ts";
 import type { Hold } from "./held-blocks.ts";
+import type { EventRecorder } from "./kv-events/recorder.ts";
 import { EngineMetrics } from "./metrics.ts";
 import { planAnswer } from "./plan-sequence.ts";
 
@@ -43,10 +44,13 @@ export class GenerationService {
   private nextId = 0;
   private dead = false;
 
-  constructor(options: GenerationOptions, clock: Clock) {
+  /** @param recorders of the engines' caches, by rank; none = nobody asks */
+  constructor(options: GenerationOptions, clock: Clock, recorders: readonly EventRecorder[] = []) {
     this.options = options;
     this.clock = clock;
-    this.engines = Array.from({ length: options.dataParallelSize }, () => this.createEngine());
+    this.engines = Array.from({ length: options.dataParallelSize }, (_, rank) =>
+      this.createEngine(recorders[rank]),
+    );
   }
 
   /** False after `die`. */
@@ -184,19 +188,23 @@ export class GenerationService {
     for (const { engine } of this.engines) engine.slowdown = factor;
   }
 
-  private createEngine(): SequenceEngine {
+  private createEngine(recorder: EventRecorder | undefined): SequenceEngine {
     const metrics = new EngineMetrics(this.options.modelTokensMax);
-    const engine = new Engine(this.options.engine, this.listener(metrics));
-    return { engine, metrics, driver: new EngineDriver(engine, this.clock) };
+    const engine = new Engine(this.options.engine, this.listener(metrics, recorder));
+    return { engine, metrics, driver: new EngineDriver(engine, this.clock), recorder };
   }
 
-  private listener(metrics: EngineMetrics): EngineListener {
+  private listener(metrics: EngineMetrics, recorder: EventRecorder | undefined): EngineListener {
     return {
+      ...(recorder === undefined ? {} : recorder.listener),
       token: (request, nowMs, previousMs) => {
         metrics.token(request, nowMs, previousMs);
         this.emit(request);
       },
-      finished: (request, reason, nowMs) => this.finish(request, reason, nowMs, metrics),
+      finished: (request, reason, nowMs) => {
+        recorder?.end(request.id);
+        this.finish(request, reason, nowMs, metrics);
+      },
       // May come out of `submit`, before the sequence knows its request.
       allocated: ({ id }) =>
         queueMicrotask(() => this.tellLeg(id, (leg, sequence) => leg.allocated(sequence))),
@@ -208,7 +216,10 @@ export class GenerationService {
         this.tellLeg(holdId, (leg, sequence) => leg.expired(sequence));
         this.legs.delete(holdId);
       },
-      step: (report) => metrics.step(report),
+      step: (report) => {
+        recorder?.flush();
+        metrics.step(report);
+      },
     };
   }
 
@@ -228,10 +239,11 @@ export class GenerationService {
 
   private submit(sequence: Sequence, job: GenerationJob, lora: string | undefined): void {
     const { call, leg } = job;
-    const { engine, driver } = sequence.engine;
+    const { engine, driver, recorder } = sequence.engine;
     if (leg !== undefined) this.legs.set(sequence.id, { job, sequence });
     const tokens = [...call.prompts[sequence.promptIndex]!, ...sequence.answer];
     const root = { lora, cacheSalt: call.cacheSalt };
+    recorder?.begin(sequence.id, { tokens, ...root });
     const submission = {
       id: sequence.id,
       promptTokens: sequence.promptTokens,

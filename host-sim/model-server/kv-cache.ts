@@ -7,6 +7,12 @@ const NONE = -1;
 /** A block that holds no cacheable content. Hashes of content are never 0 (see block-hash.ts). */
 const NO_HASH = 0;
 
+/** Is told when content is lost. */
+export interface KvCacheListener {
+  evicted?(hash: number): void;
+  cleared?(): void;
+}
+
 /**
  * Block pool after vLLM's BlockPool (vllm/v1/core/block_pool.py, v0.32.0): a block with references is in use;
  * one without stays findable by its hash, in least-recently-used order, until it is handed out again.
@@ -20,6 +26,7 @@ const NO_HASH = 0;
  */
 export class KvCache {
   readonly blockCount: number;
+  private readonly listener: KvCacheListener;
   private readonly references: Int32Array;
   private readonly hashes: Float64Array;
   private readonly freePrevious: Int32Array;
@@ -33,8 +40,9 @@ export class KvCache {
   private evictedBlocks = 0;
 
   /** @param blockCount usable blocks, > 0. */
-  constructor(blockCount: number) {
+  constructor(blockCount: number, listener: KvCacheListener = {}) {
     this.blockCount = blockCount;
+    this.listener = listener;
     this.byHash = new BlockMap(blockCount);
     this.references = new Int32Array(blockCount);
     this.hashes = new Float64Array(blockCount);
@@ -102,6 +110,7 @@ export class KvCache {
     if (block === NONE) return NONE;
     this.removeFree(block);
     if (this.hashes[block] !== NO_HASH) {
+      this.listener.evicted?.(this.hashes[block]!);
       this.forget(block);
       this.evictedBlocks++;
     }
@@ -147,7 +156,13 @@ export class KvCache {
     for (let block = 0; block < this.blockCount; block++) {
       if (this.hashes[block] !== NO_HASH) this.forget(block);
     }
+    this.listener.cleared?.();
     return true;
+  }
+
+  /** Calls `visit` with the hash of each block whose content can be found; twins are visited each. */
+  forEachCached(visit: (hash: number) => void): void {
+    for (const hash of this.hashes) if (hash !== NO_HASH) visit(hash);
   }
 
   /**

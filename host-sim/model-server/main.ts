@@ -8,6 +8,7 @@ import {
   noDisaggregation,
 } from "./disaggregation/config.ts";
 import { defaultEngineConfig } from "./engine.ts";
+import { type KvEventsConfig, kvEventsConfig } from "./kv-events/config.ts";
 import { replicaConfig } from "./replica-types.ts";
 import { SimulatedReplica } from "./server.ts";
 
@@ -32,6 +33,12 @@ interface Flags {
   role: DisaggregationRole;
   strictPd?: boolean;
   sidePort: number;
+  kvEvents?: boolean;
+  kvEventsPort: number;
+  kvEventsReplayPort: number;
+  kvEventsTopic: string;
+  kvEventsEncoding: KvEventsConfig["encoding"];
+  kvEventsHashes: KvEventsConfig["hashes"];
 }
 
 function wholeNumber(text: string): number {
@@ -75,6 +82,25 @@ function readFlags(argv: readonly string[]): Flags {
       wholeNumber,
       0,
     )
+    .option("--kv-events", "publish what the caches hold over ZeroMQ")
+    .option(
+      "--kv-events-port <n>",
+      "port of the first server's first publisher (vLLM's is 5557), the others follow; 0 = free ports",
+      wholeNumber,
+      0,
+    )
+    .option("--kv-events-replay-port <n>", "the same of the replay sockets", wholeNumber, 0)
+    .option("--kv-events-topic <text>", "topic of the events", "")
+    .addOption(
+      new Option("--kv-events-encoding <kind>", "events as maps, or as older engines write them")
+        .choices(["map", "array"])
+        .default("map"),
+    )
+    .addOption(
+      new Option("--kv-events-hashes <kind>", "how block hashes are written")
+        .choices(["uint64", "int64", "bytes"])
+        .default("uint64"),
+    )
     .parse(argv)
     .opts<Flags>();
 }
@@ -97,6 +123,7 @@ function createReplica(flags: Flags, index: number): SimulatedReplica {
       modelTokensMax: flags.maxModelLen,
       requestsMax: flags.maxNumQueuedReqs ?? Number.POSITIVE_INFINITY,
       disaggregation: disaggregationOf(flags, index),
+      kvEvents: flags.kvEvents === true ? kvEventsOf(flags, index) : null,
     }),
   );
 }
@@ -109,6 +136,17 @@ function disaggregationOf(flags: Flags, index: number): DisaggregationConfig {
     strict: flags.strictPd ?? false,
     sidePort: flags.sidePort === 0 ? 0 : flags.sidePort + index,
   };
+}
+
+function kvEventsOf(flags: Flags, index: number): KvEventsConfig {
+  const of = (first: number): number => (first === 0 ? 0 : first + index * flags.dataParallelSize);
+  return kvEventsConfig({
+    port: of(flags.kvEventsPort),
+    replayPort: of(flags.kvEventsReplayPort),
+    topic: flags.kvEventsTopic,
+    encoding: flags.kvEventsEncoding,
+    hashes: flags.kvEventsHashes,
+  });
 }
 
 // An orphan is re-parented, so a changed parent id means that the parent died.

@@ -1,5 +1,6 @@
 // How a simulated replica is configured, and the faults that can be put into it.
 import { type DisaggregationConfig, noDisaggregation } from "./disaggregation/config.ts";
+import { type KvEventsConfig, type KvEventsFaults, noKvEventsFaults } from "./kv-events/config.ts";
 import { defaultEngineConfig } from "./engine.ts";
 import type { GenerationOptions } from "./generation.ts";
 
@@ -31,6 +32,8 @@ export interface ReplicaConfig extends GenerationOptions {
   readonly poolingApis: boolean;
   /** How it shares the work of a call with other replicas. */
   readonly disaggregation: DisaggregationConfig;
+  /** How it publishes what its caches hold; null = it does not. */
+  readonly kvEvents: KvEventsConfig | null;
 }
 
 /** A replica's configuration: vLLM's defaults and Llama-3.3-70B, unless overridden. */
@@ -50,12 +53,13 @@ export function replicaConfig(overrides: Partial<ReplicaConfig> = {}): ReplicaCo
     keepAliveTimeoutMs: 5000,
     poolingApis: true,
     disaggregation: noDisaggregation(),
+    kvEvents: null,
     ...overrides,
   };
 }
 
 /** Misbehaviour of a replica. All off by default. */
-export interface Faults {
+export interface Faults extends KvEventsFaults {
   /** Answer this many further API requests with `errorStatus`; counts down. */
   errors: number;
   errorStatus: number;
@@ -78,5 +82,6 @@ export function noFaults(): Faults {
     resetOnRequest: false,
     delayMs: 0,
     slowdown: 1,
+    ...noKvEventsFaults(),
   };
 }

@@ -62,6 +62,7 @@ export const OTHER_ROUTES: ReadonlyMap<string, "GET" | "POST"> = new Map([
   ["/load", "GET"],
   ["/version", "GET"],
   ["/metrics", "GET"],
+  ["/kv_event_sources", "GET"],
   ["/v1/models", "GET"],
   ["/tokenize", "POST"],
   ["/detokenize", "POST"],

@@ -199,10 +199,13 @@ export class Scheduler {
 
   private publish(request: EngineRequest, tokens: number): void {
     const full = Math.floor(tokens / this.config.blockSize);
-    for (let block = request.publishedBlocks; block < full; block++) {
+    const from = request.publishedBlocks;
+    if (full <= from) return;
+    for (let block = from; block < full; block++) {
       this.cache.publish(request.blocks[block]!, request.blockHashes[block]!);
     }
     request.publishedBlocks = full;
+    this.listener.stored?.(request, from, full);
   }
 
   private addToBatch(request: EngineRequest, tokens: number): void {

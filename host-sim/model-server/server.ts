@@ -15,6 +15,8 @@ import { ApiError, modelNotFound } from "./errors.ts";
 import { BodyTooLargeError, Exchange, readBody } from "./exchange.ts";
 import { GenerationService } from "./generation.ts";
 import type { GenerationJob, GenerationSink } from "./generation-types.ts";
+import { kvEventSources } from "./kv-events/config.ts";
+import { createEvents, type ReplicaEvents } from "./kv-events/replica-events.ts";
 import { HttpMetrics } from "./http-metrics.ts";
 import { MetricsPage } from "./metrics-page.ts";
 import { type Faults, noFaults, type ReplicaConfig, VLLM_VERSION } from "./replica-types.ts";
@@ -40,6 +42,7 @@ export class SimulatedReplica {
   private server: Server | undefined;
   private portInUse = 0;
   private sideOpen = false;
+  private events: ReplicaEvents | undefined;
   private service: GenerationService;
   private connector: KvConnector | undefined;
   private http = new HttpMetrics();
@@ -49,6 +52,7 @@ export class SimulatedReplica {
   constructor(config: ReplicaConfig, clock: Clock = monotonicMs) {
     this.config = config;
     this.clock = clock;
+    this.events = createEvents(config);
     this.service = this.createService();
     this.connector = createConnector(this.config, this.sidePort, this.service);
     this.fingerprint = `vllm-${VLLM_VERSION}-${hashText(config.name, 0).toString(16).padStart(8, "0")}`;
@@ -73,6 +77,11 @@ export class SimulatedReplica {
     return this.connector?.status() ?? null;
   }
 
+  /** Its publishers of KV events; undefined: it has none. */
+  get kvEvents(): ReplicaEvents | undefined {
+    return this.events;
+  }
+
   /** Starts listening; after the first time on the port it had. @throws the listen error */
   async start(): Promise<void> {
     const server = createServer({ keepAliveTimeout: this.config.keepAliveTimeoutMs }, (request, response) => {
@@ -88,6 +97,7 @@ export class SimulatedReplica {
     });
     this.portInUse = (server.address() as AddressInfo).port;
     this.server = server;
+    await this.events?.start();
     if (!this.sideOpen) await this.connector?.start(this.config.host);
     this.sideOpen = true;
   }
@@ -113,6 +123,7 @@ export class SimulatedReplica {
   /** Kills the replica and starts it anew on the same port: counters at 0, cache empty, faults gone. */
   async restart(): Promise<void> {
     await this.kill();
+    this.events = createEvents(this.config, this.events?.sources);
     this.service = this.createService();
     this.connector = createConnector(this.config, this.sidePort, this.service);
     this.http = new HttpMetrics();
@@ -126,16 +137,19 @@ export class SimulatedReplica {
   /** The engine dies and the API server lives on: streams end with an error event, health turns 503. */
   killEngine(): void {
     this.service.die();
+    void this.events?.stop();
   }
 
   /** Changes some faults. */
   inject(faults: Partial<Faults>): void {
     Object.assign(this.faults, faults);
     this.service.slowDown(this.faults.slowdown);
+    this.events?.inject(faults);
   }
 
   private createService(): GenerationService {
-    return new GenerationService({ ...this.config, engine: engineConfigOf(this.config) }, this.clock);
+    const options = { ...this.config, engine: engineConfigOf(this.config) };
+    return new GenerationService(options, this.clock, this.events?.recorders);
   }
 
   // After a restart the side channel is where it was, as the server is.
@@ -145,6 +159,7 @@ export class SimulatedReplica {
   }
 
   private async closePort(reset: boolean): Promise<void> {
+    await this.events?.stop();
     if (this.sideOpen) await this.connector?.stop();
     this.sideOpen = false;
     const server = this.server;
@@ -340,6 +355,8 @@ export class SimulatedReplica {
         return exchange.json(200, { server_load: this.service.inFlight });
       case "/version":
         return exchange.json(200, { version: VLLM_VERSION });
+      case "/kv_event_sources":
+        return exchange.json(200, kvEventSources(this.config.kvEvents, this.events?.sources ?? []));
       case "/v1/models":
         return exchange.json(200, modelList(this.config));
       case "/metrics":

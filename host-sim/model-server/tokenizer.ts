@@ -56,6 +56,7 @@ const REMEMBERED_MAX = 65_536;
 /** Longer pre-tokens are split anew each time. */
 const REMEMBERED_CHARS_MAX = 64;
 
+const BYTE_CHARACTERS = byteCharacters();
 const texts: string[] = [];
 const ids = new Map<string, number>();
 const remembered = new Map<string, readonly number[]>();
@@ -110,18 +111,19 @@ export function encode(text: string): number[] {
   return tokens;
 }
 
+/** Bytes of one token. Ids outside the vocabulary are a RangeError. */
+export function tokenBytes(id: number): Buffer {
+  const text = texts[id];
+  if (text === undefined) {
+    throw new RangeError(`token id ${id} is outside the vocabulary of ${texts.length}`);
+  }
+  const byte = id - FIRST_BYTE;
+  return byte >= 0 && byte < 256 ? Buffer.of(byte) : Buffer.from(text);
+}
+
 /** Text of token ids; bytes that are not UTF-8 become U+FFFD. Ids outside the vocabulary are a RangeError. */
 export function decode(tokens: ArrayLike<number>): string {
-  const parts: Buffer[] = [];
-  for (let i = 0; i < tokens.length; i++) {
-    const id = tokens[i]!;
-    const text = texts[id];
-    if (text === undefined)
-      throw new RangeError(`token id ${id} is outside the vocabulary of ${texts.length}`);
-    const byte = id - FIRST_BYTE;
-    parts.push(byte >= 0 && byte < 256 ? Buffer.of(byte) : Buffer.from(text));
-  }
-  return Buffer.concat(parts).toString("utf8");
+  return Buffer.concat(Array.from(tokens, tokenBytes)).toString("utf8");
 }
 
 /**
@@ -130,6 +132,23 @@ export function decode(tokens: ArrayLike<number>): string {
 export function tokenText(id: number): string {
   const text = texts[id];
   return text === undefined || text === "" ? decode([id]) : text;
+}
+
+/**
+ * A token as a vocabulary spells it: one character a byte, in the alphabet of GPT-2 (bytes_to_unicode); special tokens
+ * as they are.
+ */
+export function tokenPiece(id: number): string {
+  if (id < FIRST_BYTE) return texts[id]!;
+  return Array.from(tokenBytes(id), (byte) => BYTE_CHARACTERS[byte]!).join("");
+}
+
+function byteCharacters(): readonly string[] {
+  let next = 0x100;
+  return Array.from({ length: 256 }, (_, byte) => {
+    const isPrintable = (byte > 0x20 && byte < 0x7f) || (byte > 0xa0 && byte !== 0xad);
+    return String.fromCharCode(isPrintable ? byte : next++);
+  });
 }
 
 function splitPretoken(pretoken: string): number[] {

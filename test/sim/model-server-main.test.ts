@@ -1,24 +1,29 @@
 // The model server's program: prints its addresses, serves, and ends when told.
 import { spawn } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { once } from "node:events";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { type AddressInfo, createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 let folder = "";
 let program = "";
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), "epp-model-server-"));
+  // In the project's folder, because native packages are looked for around the program.
+  await mkdir(join(ROOT, "build"), { recursive: true });
+  folder = await mkdtemp(join(ROOT, "build", "epp-model-server-"));
   program = join(folder, "model-server.mjs");
   await build({
-    entryPoints: [fileURLToPath(new URL("../../host-sim/model-server/main.ts", import.meta.url))],
+    entryPoints: [join(ROOT, "host-sim/model-server/main.ts")],
     outfile: program,
     bundle: true,
     platform: "node",
     format: "esm",
+    external: ["zeromq"],
     banner: {
       js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);',
     },
@@ -46,6 +51,29 @@ function run(args: readonly string[]): {
   return { firstLine, ended, stop: () => child.kill("SIGTERM") };
 }
 
+/** The first of `count` ports in a row that nobody has. */
+async function freePortsOf(count: number): Promise<number> {
+  for (;;) {
+    const servers: Server[] = [];
+    const taken = async (port: number): Promise<number> => {
+      const server = createServer();
+      server.listen(port, "127.0.0.1");
+      await once(server, "listening");
+      servers.push(server);
+      return (server.address() as AddressInfo).port;
+    };
+    try {
+      const first = await taken(0);
+      for (let i = 1; i < count; i++) await taken(first + i);
+      return first;
+    } catch {
+      // One of them is somebody's: look elsewhere.
+    } finally {
+      for (const server of servers) server.close();
+    }
+  }
+}
+
 describe("model-server", () => {
   it("hosts several replicas with a control port and ends at SIGTERM", async () => {
     const { firstLine, ended, stop } = run([
@@ -68,6 +96,25 @@ describe("model-server", () => {
       expect(data.map(({ id }) => id)).toEqual(["m", "a", "b"]);
     }
     expect((await fetch(`http://${admin}/replicas`)).status).toBe(200);
+    stop();
+    expect((await ended).code).toBe(0);
+  });
+
+  it("publishes KV events where it is told to, one publisher a rank", async () => {
+    const port = await freePortsOf(8);
+    const { firstLine, ended, stop } = run([
+      ...["--replicas", "2", "--data-parallel-size", "2", "--kv-events", "--kv-events-topic", "kv@"],
+      ...["--kv-events-port", String(port), "--kv-events-replay-port", String(port + 4)],
+      ...["--kv-events-encoding", "array", "--kv-events-hashes", "bytes"],
+    ]);
+    const { admin } = JSON.parse(await firstLine);
+    const replicas = (await (await fetch(`http://${admin}/replicas`)).json()) as { kvEvents: unknown[] }[];
+    const at = (offset: number): string => `tcp://127.0.0.1:${port + offset}`;
+    const source = (offset: number) => ({ endpoint: at(offset), replayEndpoint: at(offset + 4) });
+    expect(replicas.map(({ kvEvents }) => kvEvents)).toEqual([
+      [source(0), source(1)],
+      [source(2), source(3)],
+    ]);
     stop();
     expect((await ended).code).toBe(0);
   });
