@@ -16,17 +16,9 @@ import { indexInsert, indexIsFresh, indexRemove, indexStored, matchedKeys } from
 import { apiAnswersAtOnce, apiKeepsPrefix } from "../prompt/api";
 import { promptMaxTokens } from "../prompt/record";
 import { noteFirstToken, releaseRequest, releaseTokens, reserve } from "../flow/reservations";
+import { poolNoteAnswer, poolNoteTokens } from "../pool/means";
 import { tpotSloAdd, tpotSloRemove } from "../flow/tpot-slos";
-import {
-  poolNoteAnswer,
-  poolNoteTokens,
-  prefillBaseMs,
-  prefillTokenMs,
-  rateBegin,
-  rateFirstToken,
-  rateTpot,
-  ratesOf,
-} from "../pool/rates";
+import { prefillBaseMs, prefillTokenMs, rateBegin, rateFirstToken, rateTpot, ratesOf } from "../pool/rates";
 import { COUNT_MATCHED_TOKENS, COUNT_PROMPT_TOKENS, countUp } from "./counters";
 import {
   F_EARLY,

@@ -4,6 +4,7 @@ import { defineMetric, incrementMetric, recordMetric } from "../abi/host";
 import { textBytes, ascii, writeBegin, writeBytes, writeLength, writeLiteral, writeText } from "../text/text";
 import { cellEntriesDropped, counterPtr } from "../flow/cell";
 import { journalReplayed } from "../flow/journal";
+import { ratesEntriesDropped } from "../flow/rates";
 import { busyRow, busyRowCount, ownRequests, ownTokens } from "../flow/reservations";
 import { POOLS_MAX } from "../wire/limits";
 import { chainPagesInUse, chainsCutTotal } from "../prefix/chain";
@@ -129,7 +130,7 @@ export function fillCounters(): void {
   setCounter(TOTAL_CHAINS_CUT, chainsCutTotal());
   setCounter(TOTAL_SET_ASIDE, setAsideTotal());
   setCounter(TOTAL_REPLAYED, journalReplayed());
-  setCounter(TOTAL_ENTRIES_DROPPED, cellEntriesDropped());
+  setCounter(TOTAL_ENTRIES_DROPPED, cellEntriesDropped() + ratesEntriesDropped());
   setCounter(NOW_MEMORY, (<u64>memory.size()) << 16);
 }
 

@@ -33,9 +33,9 @@ import {
   rowU32,
 } from "../pool/rows";
 import { rowAddressLen, rowAddressPtr, rowNameLen, rowNamePtr } from "../pool/labels";
+import { poolMeanTokens } from "../pool/means";
 import { policyId, policyKnown, policyObjectives, policyReceivedMs, policyRules } from "../pool/policy";
 import {
-  poolMeanTokens,
   prefillBaseMs,
   prefillSamples,
   prefillTokenMs,

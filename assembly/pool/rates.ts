@@ -61,8 +61,6 @@ const SERVICE_MAX_MS: f64 = 600000;
 /** The pool's fit is put together anew at most this often, ms; always while it has few samples. */
 const REFRESH_MS: f64 = 100;
 const FEW_SAMPLES: f64 = 32;
-/** Samples that the moving means of a pool go over. */
-const MEAN_SAMPLES: f64 = 64;
 
 /** Which of the two fits. */
 export const FIT_PREFILL: u32 = 0;
@@ -100,19 +98,14 @@ const OTHER_READING: usize = 64;
 const others: usize = memory.data(4096 * 72, 8);
 let reading: u32 = 1;
 
-//   ┌ pool, 112 bytes ──────────────────────────────────────────────────────────────┐
+//   ┌ pool, 64 bytes ───────────────────────────────────────────────────────────────┐
 //   │ 0 sums[2]   48 f64 put together ms   56 u32 version   60 u32 changed since    │
-//   │ 64 f64 mean uncached tokens, 72 of so many   80 f64 mean prompt tokens, 88    │
-//   │ 96 f64 mean tokens of an answer, 104                                          │
 //   └──────────────────────────────────────────────────────────────────────────────┘
-const POOL_BYTES: usize = 112;
+const POOL_BYTES: usize = 64;
 const POOL_REFRESHED: usize = 48;
 const POOL_VERSION: usize = 56;
 const POOL_CHANGED: usize = 60;
-const POOL_TOKENS: usize = 64;
-const POOL_PROMPT: usize = 80;
-const POOL_ANSWER: usize = 96;
-const pools: usize = memory.data(16 * 112, 8);
+const pools: usize = memory.data(16 * 64, 8);
 
 const scratch: usize = memory.data(24, 8);
 
@@ -317,39 +310,6 @@ export function tpotSamples(): f64 {
 /** Samples of prefill over all of a pool's rows and all workers, after forgetting. */
 export function poolPrefillSamples(pool: u32): f64 {
   return sumsSamples(pools + <usize>pool * POOL_BYTES);
-}
-
-/** A request of so many prompt tokens, so many of them uncached, was sent to an endpoint of the pool. */
-export function poolNoteTokens(pool: u32, uncached: f64, prompt: f64): void {
-  noteMean(pools + <usize>pool * POOL_BYTES + POOL_TOKENS, uncached);
-  noteMean(pools + <usize>pool * POOL_BYTES + POOL_PROMPT, prompt);
-}
-/** Uncached tokens of a request of the pool, on average; `fallback` while there was none. */
-export function poolMeanTokens(pool: u32, fallback: f64): f64 {
-  return meanOf(pools + <usize>pool * POOL_BYTES + POOL_TOKENS, fallback);
-}
-/** Prompt tokens of a request of the pool, on average; `fallback` while there was none. */
-export function poolMeanPrompt(pool: u32, fallback: f64): f64 {
-  return meanOf(pools + <usize>pool * POOL_BYTES + POOL_PROMPT, fallback);
-}
-
-/** An answer of the pool had so many tokens. */
-export function poolNoteAnswer(pool: u32, tokens: f64): void {
-  noteMean(pools + <usize>pool * POOL_BYTES + POOL_ANSWER, tokens);
-}
-/** Tokens of an answer, on average; `fallback` while there was none. */
-export function poolMeanAnswer(pool: u32, fallback: f64): f64 {
-  return meanOf(pools + <usize>pool * POOL_BYTES + POOL_ANSWER, fallback);
-}
-
-function noteMean(at: usize, value: f64): void {
-  const count = Math.min(load<f64>(at, 8) + 1, MEAN_SAMPLES);
-  const mean = load<f64>(at);
-  store<f64>(at, mean + (value - mean) / count);
-  store<f64>(at, count, 8);
-}
-function meanOf(at: usize, fallback: f64): f64 {
-  return load<f64>(at, 8) > 0 ? load<f64>(at) : fallback;
 }
 
 // What workers tell each other: their own sums, aged to the time of writing, and since when they are of one speed.

@@ -25,10 +25,9 @@ import {
   COLUMN_UNCACHED_TOKENS,
   COLUMN_WAITING,
 } from "../pool/rows";
+import { poolMeanPrompt, poolMeanTokens } from "../pool/means";
 import {
   PREFILL_SLOPE_FIRST,
-  poolMeanPrompt,
-  poolMeanTokens,
   poolPrefillSamples,
   prefillBaseMs,
   prefillTokenMs,

@@ -16,7 +16,7 @@ import { rowAddressLen, rowAddressPtr } from "../pool/labels";
 import { COLUMN_MATCHED_TOKENS, COLUMN_TPOT_SLO_MS } from "../pool/rows";
 import { hashBytes, mixPair } from "../text/hash";
 import { candidateCount, candidateF64, candidateRow, setTotal, totalOf } from "./candidates";
-import { poolMeanAnswer } from "../pool/rates";
+import { poolMeanAnswer } from "../pool/means";
 import {
   CONTEXT_PRICE,
   costOf,

@@ -1,6 +1,6 @@
 // The latency picker with what it learns from and what workers tell each other, as one small module for Node.
 export * from "./schedule";
-export { CHOSEN_HASH, latencyReason, brokenMs } from "../../../assembly/schedule/latency-picker";
+export { latencyReason, brokenMs } from "../../../assembly/schedule/latency-picker";
 export {
   costMissPrice,
   costModelShare,
@@ -13,10 +13,9 @@ export { objectiveSet, objectiveTpotMs, objectiveTtftMs } from "../../../assembl
 export { planSetPicker, planSetPickerInstance } from "../../../assembly/schedule/plan";
 export { requestSetMaxTokens, requestSetSlos, requestSetTieKey } from "../../../assembly/schedule/request";
 export { rowF64 } from "../../../assembly/pool/rows";
+export { poolNoteTokens } from "../../../assembly/pool/means";
 export { poolAdd } from "../../../assembly/pool/table";
 export {
-  poolNoteAnswer,
-  poolNoteTokens,
   poolPrefillSamples,
   prefillBaseMs,
   prefillSamples,
