@@ -1,6 +1,6 @@
 // What follows from a decision: the work reserved, the prefix noted, and both moved or given back later.
 import { POOL_ENDPOINTS_MAX } from "../wire/limits";
-import { JOURNAL_COLD, JOURNAL_REMOVED, JOURNAL_STORED } from "../wire/journal";
+import { JOURNAL_COLD } from "../wire/journal";
 import {
   COLUMN_COLD_USED_MS,
   COLUMN_GENERATION,
@@ -11,19 +11,35 @@ import {
   rowU32,
   setRowF64,
 } from "../pool/rows";
-import { chainKey, chainKeyCount } from "../prefix/chain";
-import { indexInsert, indexIsFresh, indexRemove, indexStored, matchedKeys } from "../prefix/index";
+import { matchedKeys } from "../prefix/index";
 import { apiAnswersAtOnce, apiKeepsPrefix } from "../prompt/api";
 import { promptMaxTokens } from "../prompt/record";
-import { noteFirstToken, releaseRequest, releaseTokens, reserve } from "../flow/reservations";
+import { noteFirstToken, releaseRequest, releaseTokens, reserve, reserveRequest } from "../flow/reservations";
 import { poolNoteAnswer, poolNoteTokens } from "../pool/means";
 import { tpotSloAdd, tpotSloRemove } from "../flow/tpot-slos";
 import { prefillBaseMs, prefillTokenMs, rateBegin, rateFirstToken, rateTpot, ratesOf } from "../pool/rates";
+import { noteTransfer, transferTokenMs } from "../pool/transfer";
 import { COUNT_MATCHED_TOKENS, COUNT_PROMPT_TOKENS, countUp } from "./counters";
+import { meterDecodeLeg } from "./disaggregation-metrics";
 import {
+  LEG_DECODE_BEGAN,
+  LEG_LACKING,
+  LEG_TRANSFER_MS,
+  legComputed,
+  legOf,
+  noteLeg,
+  releaseExpectedLeg,
+  releaseLeg,
+  reserveLeg,
+} from "./legs";
+import { insertKeys, removeKeys } from "./prefix-keys";
+import {
+  F_DISAGGREGATED,
   F_EARLY,
   F_EVENT_STREAM,
   F_HAS_PROMPT,
+  F_INLINE,
+  F_PREFILL_RESERVED,
   F_PREFIX_STORED,
   F_REQUEST_RESERVED,
   F_STREAM,
@@ -33,7 +49,6 @@ import {
   S_FIRST_TOKEN,
   S_GENERATIONS,
   S_KEYS_MATCHED,
-  S_KEY_ROOT,
   S_POOL,
   S_PREFILLED_BY,
   S_PREFIX_ROW,
@@ -47,10 +62,9 @@ import {
   destinationRow,
   hasFlag,
   setFlag,
-  streamChain,
   streamPrompt,
 } from "./streams";
-import { journal, nowMs } from "./worker";
+import { nowMs } from "./worker";
 
 /** An answer of fewer tokens says little of the time between them. */
 const TPOT_TOKENS_MIN: u32 = 8;
@@ -66,7 +80,8 @@ export function commit(stream: usize, pool: u32, now: f64): void {
   const uncached: u32 = hasPrompt
     ? min(<u32>Math.max(rowF64(COLUMN_UNCACHED_TOKENS, row), 0), promptTokens)
     : 0;
-  store<u32>(stream, uncached, S_UNCACHED);
+  const isElsewhere = hasFlag(stream, F_DISAGGREGATED);
+  store<u32>(stream, isElsewhere ? 0 : uncached, S_UNCACHED);
   reserveAt(stream, row, now);
   store<f64>(stream, now, S_DECIDED);
   if (!hasPrompt) return;
@@ -75,14 +90,50 @@ export function commit(stream: usize, pool: u32, now: f64): void {
   store<u16>(stream, <u16>keys, S_KEYS_MATCHED);
   store<u32>(stream, row, S_PREFIX_ROW);
   if (keys == 0) setRowF64(COLUMN_COLD_USED_MS, row, now);
-  if (apiKeepsPrefix(load<u32>(stream, S_API))) {
-    storePrefix(stream, pool, row, keys, uncached, keys == 0 ? JOURNAL_COLD : 0);
+  if (isElsewhere) beginLeg(stream, now);
+  // The decode endpoint gets what a call of ours computes elsewhere only when that is done: decodeBegins().
+  if (apiKeepsPrefix(load<u32>(stream, S_API)) && !hasFlag(stream, F_INLINE)) {
+    storePrefix(stream, row, keys, uncached, keys == 0 ? JOURNAL_COLD : 0);
   }
   countUp(COUNT_PROMPT_TOKENS, promptTokens);
   countUp(COUNT_MATCHED_TOKENS, promptTokens - uncached);
 }
 
+// The call owns the reservation of a prefill that we call ourselves (prefill-calls.ts).
+function beginLeg(stream: usize, now: f64): void {
+  noteLeg(stream);
+  if (hasFlag(stream, F_INLINE)) return;
+  reserveLeg(stream, now);
+  setFlag(stream, F_PREFILL_RESERVED);
+}
+
+/** The prompt is computed elsewhere and the decode endpoint is asked now: it will hold the prompt too. */
+export function decodeBegins(stream: usize, now: f64): void {
+  const leg = legOf(stream);
+  store<f64>(leg, now, LEG_DECODE_BEGAN);
+  storePrefix(
+    stream,
+    destinationRow(stream, 0),
+    <u32>load<u16>(stream, S_KEYS_MATCHED),
+    load<u32>(leg, LEG_LACKING),
+    0,
+  );
+}
+
+/** The prompt is to be computed where it is decoded after all. */
+export function becomeDecodeOnly(stream: usize, now: f64): void {
+  const lacking = load<u32>(legOf(stream), LEG_LACKING);
+  const row = destinationRow(stream, 0);
+  releaseReservation(stream);
+  clearFlag(stream, F_DISAGGREGATED | F_INLINE);
+  store<u32>(stream, lacking, S_UNCACHED);
+  reserveAt(stream, row, now);
+  store<f64>(stream, now, S_DECIDED);
+  storePrefix(stream, row, <u32>load<u16>(stream, S_KEYS_MATCHED), lacking, 0);
+}
+
 function reserveAt(stream: usize, row: u32, now: f64): void {
+  if (hasFlag(stream, F_DISAGGREGATED)) return reserveDecode(stream, row);
   rateBegin(row, now);
   reserve(row, load<u32>(stream, S_UNCACHED), load<u32>(stream, S_PROMPT_TOKENS), now);
   const slo = <f64>load<f32>(stream, S_TPOT_SLO);
@@ -92,6 +143,15 @@ function reserveAt(stream: usize, row: u32, now: f64): void {
   ratesOf(row, now);
   const queued = rowF64(COLUMN_INFLIGHT_TOKENS, row);
   store<f64>(stream, now + prefillBaseMs() + prefillTokenMs() * queued, S_PREFILLED_BY);
+}
+
+// Nothing is computed there that shows how fast the endpoint is.
+function reserveDecode(stream: usize, row: u32): void {
+  reserveRequest(row, load<u32>(stream, S_PROMPT_TOKENS));
+  const slo = <f64>load<f32>(stream, S_TPOT_SLO);
+  if (slo > 0) tpotSloAdd(row, slo);
+  setFlag(stream, F_REQUEST_RESERVED);
+  store<f64>(stream, 0, S_PREFILLED_BY);
 }
 
 // An answer in one piece shows when all of it was generated, and not when the prompt was computed; but embeddings and
@@ -106,17 +166,8 @@ function answersAtOnce(stream: usize): bool {
   return apiAnswersAtOnce(load<u32>(stream, S_API)) || promptMaxTokens(streamPrompt(stream)) == 1;
 }
 
-// The keys that the row already holds are touched if that is due, the others stored. The other workers' copies of the
-// index get the same keys: a touch of the deepest one alone would let its ancestors expire there, and then the prefix
-// is not found.
-function storePrefix(stream: usize, pool: u32, row: u32, held: u32, newTokens: u32, kind: u32): void {
-  const chain = streamChain(stream);
-  const root = load<u64>(stream, S_KEY_ROOT);
-  const keys = chainKeyCount(chain);
-  const untouched: u32 = held > 0 && indexIsFresh(chainKey(chain, held - 1, root), row) ? held : 0;
-  for (let i = untouched; i < keys; i++) indexInsert(chainKey(chain, i, root), row);
-  indexStored(row, newTokens);
-  journal(JOURNAL_STORED | kind, pool, row, newTokens, chain, root, untouched, keys);
+function storePrefix(stream: usize, row: u32, held: u32, newTokens: u32, kind: u32): void {
+  insertKeys(stream, row, held, newTokens, kind);
   setFlag(stream, F_PREFIX_STORED);
 }
 
@@ -124,18 +175,11 @@ function storePrefix(stream: usize, pool: u32, row: u32, held: u32, newTokens: u
 export function forgetPrefix(stream: usize): void {
   if (!hasFlag(stream, F_PREFIX_STORED)) return;
   clearFlag(stream, F_PREFIX_STORED);
-  const chain = streamChain(stream);
-  const root = load<u64>(stream, S_KEY_ROOT);
-  const row = load<u32>(stream, S_PREFIX_ROW);
-  const from = <u32>load<u16>(stream, S_KEYS_MATCHED);
-  const keys = chainKeyCount(chain);
-  for (let i = from; i < keys; i++) indexRemove(chainKey(chain, i, root), row);
-  if (keys > from) journal(JOURNAL_REMOVED, load<u32>(stream, S_POOL), row, 0, chain, root, from, keys);
+  removeKeys(stream, load<u32>(stream, S_PREFIX_ROW), <u32>load<u16>(stream, S_KEYS_MATCHED));
 }
 
 /** The request went to `row` and not to the first choice: reservation and prefix follow it. */
 export function moveTo(stream: usize, row: u32): void {
-  const pool = load<u32>(stream, S_POOL);
   const hadTokens = hasFlag(stream, F_TOKENS_RESERVED);
   const hadPrefix = hasFlag(stream, F_PREFIX_STORED);
   releaseReservation(stream);
@@ -149,7 +193,7 @@ export function moveTo(stream: usize, row: u32): void {
   if (!hadPrefix) return;
   store<u32>(stream, row, S_PREFIX_ROW);
   store<u16>(stream, 0, S_KEYS_MATCHED);
-  storePrefix(stream, pool, row, 0, promptTokens, 0);
+  storePrefix(stream, row, 0, promptTokens, 0);
 }
 
 /**
@@ -159,14 +203,38 @@ export function moveTo(stream: usize, row: u32): void {
 export function firstToken(stream: usize, now: f64): void {
   const row = destinationRow(stream, 0);
   const isShown = hasFlag(stream, F_EVENT_STREAM) || answersAtOnce(stream);
-  if (isShown && load<f64>(stream, S_DECIDED) > 0 && isSameEndpoint(stream, row)) {
+  const isMeasure = isShown && load<f64>(stream, S_DECIDED) > 0 && isSameEndpoint(stream, row);
+  const isElsewhere = hasFlag(stream, F_DISAGGREGATED);
+  if (isElsewhere) transferred(stream, row, isMeasure, now);
+  if (isMeasure) {
     const tokens = load<u32>(stream, S_UNCACHED);
-    if (hasFlag(stream, F_HAS_PROMPT)) rateFirstToken(row, tokens, now);
-    noteFirstToken(row, tokens, now);
+    if (hasFlag(stream, F_HAS_PROMPT) && !isElsewhere) rateFirstToken(row, tokens, now);
+    if (!isElsewhere) noteFirstToken(row, tokens, now);
     store<f64>(stream, now, S_FIRST_TOKEN);
     store<f32>(stream, <f32>rowF64(COLUMN_INFLIGHT_REQUESTS, row), S_REQUESTS);
   }
   releasePrefill(stream);
+}
+
+// Of a prefill that we called ourselves the decode leg shows how long the transfer took; of one that the pod's sidecar
+// called all shows together, and the transfer is taken to have been as it is known.
+function transferred(stream: usize, row: u32, isMeasure: bool, now: f64): void {
+  const pool = load<u32>(stream, S_POOL);
+  const leg = legOf(stream);
+  const lacking = <f64>load<u32>(leg, LEG_LACKING);
+  const began = load<f64>(leg, LEG_DECODE_BEGAN);
+  ratesOf(row, now);
+  const stepMs = prefillBaseMs();
+  if (began > 0 && isMeasure) {
+    noteTransfer(pool, lacking, Math.max(now - began - stepMs, 0));
+    meterDecodeLeg(pool, <u64>(now - began));
+  }
+  legComputed(
+    stream,
+    transferTokenMs(pool, load<f64>(leg, LEG_TRANSFER_MS)) * lacking + stepMs,
+    isMeasure,
+    now,
+  );
 }
 
 function isSameEndpoint(stream: usize, row: u32): bool {
@@ -175,6 +243,7 @@ function isSameEndpoint(stream: usize, row: u32): bool {
 
 /** The prompt of an answer in one piece counts as computed once that is to be expected; from the tick. */
 export function releaseExpected(stream: usize, now: f64): void {
+  releaseExpectedLeg(stream, now);
   const by = load<f64>(stream, S_PREFILLED_BY);
   if (by == 0 || now < by || !hasFlag(stream, F_TOKENS_RESERVED)) return;
   noteFirstToken(destinationRow(stream, 0), load<u32>(stream, S_UNCACHED), now);
@@ -200,6 +269,7 @@ export function releasePrefill(stream: usize): void {
 
 /** Gives back whatever the stream still has reserved. Calling it again is harmless. */
 export function releaseReservation(stream: usize): void {
+  releaseLeg(stream);
   releasePrefill(stream);
   if (!hasFlag(stream, F_REQUEST_RESERVED)) return;
   clearFlag(stream, F_REQUEST_RESERVED);

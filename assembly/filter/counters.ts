@@ -52,8 +52,22 @@ export const COUNT_POLICIES_BAD: u32 = 33;
 export const COUNT_REWRITES: u32 = 34;
 export const COUNT_REWRITES_MISSED: u32 = 35;
 export const COUNT_RESTORES_MISSED: u32 = 36;
+/** Prompts computed at another endpoint than the one that decodes. */
+export const COUNT_DISAGGREGATED: u32 = 37;
+/** Wanted by the decider, but sooner where it is decoded. */
+export const COUNT_DISAGG_COSTLIER: u32 = 38;
+/** Wanted, but there was no endpoint for it. */
+export const COUNT_DISAGG_NO_PREFILL: u32 = 39;
+/** Wanted, but the body is longer than what is held, or the table of calls is full, or the request is not for it. */
+export const COUNT_DISAGG_UNFIT: u32 = 40;
+export const COUNT_PREFILL_FAILURES: u32 = 41;
+/** Prefills that failed everywhere: the prompt was computed where it is decoded. */
+export const COUNT_PREFILL_FALLBACKS: u32 = 42;
+/** Calls whose client was gone when the reply came. */
+export const COUNT_PREFILL_ORPHANS: u32 = 43;
+export const NOW_PREFILL_CALLS: u32 = 44;
 /** Counters with a name; the cell's further places are zero. */
-export const COUNTERS_NAMED: u32 = 37;
+export const COUNTERS_NAMED: u32 = 45;
 
 const names: usize = memory.data(48 * 4, 4);
 function name(index: u32, literal: string): void {
@@ -96,6 +110,14 @@ name(COUNT_POLICIES_BAD, "policiesRefused");
 name(COUNT_REWRITES, "modelsRewritten");
 name(COUNT_REWRITES_MISSED, "rewritesMissed");
 name(COUNT_RESTORES_MISSED, "responsesNotRestored");
+name(COUNT_DISAGGREGATED, "promptsDisaggregated");
+name(COUNT_DISAGG_COSTLIER, "disaggregationsCostlier");
+name(COUNT_DISAGG_NO_PREFILL, "disaggregationsWithoutEndpoint");
+name(COUNT_DISAGG_UNFIT, "disaggregationsUnfit");
+name(COUNT_PREFILL_FAILURES, "prefillFailures");
+name(COUNT_PREFILL_FALLBACKS, "prefillFallbacks");
+name(COUNT_PREFILL_ORPHANS, "prefillOrphans");
+name(NOW_PREFILL_CALLS, "prefillCalls");
 
 /** The name (a Text) of the counter at `index` < COUNTERS_NAMED. */
 export function counterName(index: u32): usize {
@@ -160,7 +182,8 @@ export function decisionKindName(kind: u32): usize {
 }
 
 // Ids: per pool (the last place: pool unknown) × kind, plus one; 0 = not defined yet.
-const POOL_PLACES: u32 = POOLS_MAX + 1;
+/** The last place is that of an unknown pool. */
+export const POOL_PLACES: u32 = POOLS_MAX + 1;
 const decisionIds: usize = memory.data(17 * 5 * 4, 4);
 const inflightIds: usize = memory.data(17 * 4, 4);
 const tokenIds: usize = memory.data(17 * 4, 4);
@@ -169,7 +192,8 @@ const readyIds: usize = memory.data(17 * 4, 4);
 const ratioIds: usize = memory.data(17 * 4, 4);
 const metricName: usize = memory.data(512);
 
-function define(kind: i32, metric: string, pool: u32, label: string, value: usize): u32 {
+/** Defines a metric, with the pool's label (NO_LABEL: none) and one more (an empty Text: none); its id. */
+export function define(kind: i32, metric: string, pool: u32, label: string, value: usize): u32 {
   writeBegin(metricName, 512);
   writeLiteral(metric);
   if (pool != NO_LABEL) {
@@ -186,9 +210,10 @@ function define(kind: i32, metric: string, pool: u32, label: string, value: usiz
   }
   return defineMetric(kind, metricName, writeLength());
 }
-const NO_LABEL: u32 = 0xffffffff;
+export const NO_LABEL: u32 = 0xffffffff;
 
-function perPool(ids: usize, kind: i32, metric: string, pool: u32): u32 {
+/** The id, kept in u32[17] `ids` by pool, of a metric with the pool's label alone. */
+export function perPool(ids: usize, kind: i32, metric: string, pool: u32): u32 {
   const at = ids + ((<usize>pool) << 2);
   let id = load<u32>(at);
   if (id == 0) {
@@ -267,6 +292,10 @@ export function meterTotals(): void {
   follow(COUNT_REWRITES, "epp_models_rewritten_total");
   follow(COUNT_REWRITES_MISSED, "epp_rewrites_missed_total");
   follow(COUNT_RESTORES_MISSED, "epp_responses_not_restored_total");
+  follow(COUNT_DISAGG_COSTLIER, "epp_disagg_costlier_total");
+  follow(COUNT_DISAGG_NO_PREFILL, "epp_disagg_no_prefill_endpoint_total");
+  follow(COUNT_DISAGG_UNFIT, "epp_disagg_unfit_total");
+  follow(COUNT_PREFILL_FALLBACKS, "epp_prefill_fallbacks_total");
   follow(COUNT_PROMPT_TOKENS, "epp_prompt_tokens_total");
   follow(COUNT_MATCHED_TOKENS, "epp_matched_tokens_total");
   follow(COUNT_USAGE_PROMPT_TOKENS, "epp_usage_prompt_tokens_total");

@@ -50,8 +50,10 @@ import {
 } from "./counters";
 import { H_DESTINATION, H_MAX_RETRIES, H_RETRY_ON, S_DECISION, V_RETRIES, V_RETRY_ON } from "./names";
 import {
+  F_DISAGGREGATED,
   F_EARLY,
   F_HAS_PROMPT,
+  F_IF_AVAILABLE,
   F_REWRITTEN,
   S_DESTINATIONS,
   S_GENERATIONS,
@@ -71,7 +73,11 @@ import { publish, sync } from "./worker";
 import { commit } from "./commit";
 import { streamModelBytes, streamModelPtr } from "./rewrite";
 import { gatherCandidates, measurePrompt } from "./candidates";
+import { RUNS_PREFILL } from "../schema/wanted-stages";
+import { decisionName } from "./disaggregation-metrics";
 import { explain } from "./explain";
+import { LEG_LACKING, legOf, legRow } from "./legs";
+import { chooseStages, writeHost, writeStages } from "./stages";
 
 // Outcomes of decide().
 export const DECIDED: u32 = 0;
@@ -81,11 +87,14 @@ export const NO_ENDPOINTS: u32 = 1;
 export const NONE_ELIGIBLE: u32 = 2;
 /** No pool, or no snapshot of it yet. */
 export const NO_SNAPSHOT: u32 = 3;
+/** The request is only to be answered where part of its prompt is cached, and it is not. */
+export const NOT_CACHED: u32 = 4;
 
 let randomState: u64 = 0x9e3779b97f4a7c15;
 
-// The pick without a stream record: rows of the last schedule().
+// The pick without a stream record: rows of the last schedule(), and the model that they were to serve.
 let pickedCount: u32 = 0;
+let pickedModel: u64 = 0;
 const picked: usize = memory.data(3 * 2, 2);
 
 /** The two histograms show the first and every n-th decision: recording one costs as much as scoring 64 endpoints. */
@@ -104,19 +113,23 @@ export function decide(stream: usize, config: u32, blind: bool): u32 {
   sync(now);
   const outcome = pick(stream, pool, config, now, startNs);
   if (outcome != DECIDED) return outcome;
+  if (hasFlag(stream, F_IF_AVAILABLE) && !isCached(stream, resultRow(0))) return NOT_CACHED;
   explain(stream, resultRow(0), planPicker(configPlan(config)) == PLUGIN_LATENCY_PICKER);
   isMetered = ++decisionsUnmetered >= METERED_EVERY;
   if (isMetered) decisionsUnmetered = 0;
   rememberDestinations(stream);
+  const row = destinationRow(stream, 0);
+  schedulePlaced(configPlan(config), pool, row);
+  const runs = chooseStages(stream, pool, config, pickedModel, row, now);
   const kind = describe(stream, blind);
-  writeDestination();
+  writeDestination(config);
+  writeStages(stream, config, row);
   commit(stream, pool, now);
   publish(now);
-  schedulePlaced(configPlan(config), pool, destinationRow(stream, 0));
   countUp(COUNT_DECISIONS);
   if (hasFlag(stream, F_EARLY)) countUp(COUNT_EARLY);
   meterDecision(pool, kind);
-  if (configExposeDecision(config)) exposeDecision(stream, pool, kind);
+  if (configExposeDecision(config)) exposeDecision(stream, pool, kind, runs);
   if (isMetered) meterHit(stream, pool);
   if (isMetered) meterDecisionTime((nowNs() - startNs) / 1000);
   return DECIDED;
@@ -129,7 +142,8 @@ export function decideWithoutStream(pool: u32, config: u32): u32 {
   sync(now);
   const outcome = pick(0, pool, config, now, startNs);
   if (outcome != DECIDED) return outcome;
-  writeDestination();
+  writeDestination(config);
+  writeStages(0, config, <u32>load<u16>(picked));
   countUp(COUNT_DECISIONS);
   meterDecision(pool, DECIDED_BLIND);
   return DECIDED;
@@ -140,6 +154,7 @@ function pick(stream: usize, pool: u32, config: u32, now: f64, entropy: u64): u3
   randomState = mixPair(randomState, entropy);
   requestReset(now, randomState);
   let model: u64 = 0;
+  pickedModel = 0;
   if (stream != 0 && hasFlag(stream, F_HAS_PROMPT)) {
     const prompt = streamPrompt(stream);
     const modelBytes = streamModelBytes(stream);
@@ -149,6 +164,7 @@ function pick(stream: usize, pool: u32, config: u32, now: f64, entropy: u64): u3
     }
     requestSetLora(promptLoraHash(prompt));
   }
+  pickedModel = model;
   if (stream != 0) setSlos(stream, config);
   if (!gatherCandidates(pool, model, now)) return NO_ENDPOINTS;
   measurePrompt(stream, pool, model);
@@ -190,6 +206,17 @@ function rememberDestinations(stream: usize): void {
   }
 }
 
+function isCached(stream: usize, row: u32): bool {
+  return hasFlag(stream, F_HAS_PROMPT) && matchedKeys(row % POOL_ENDPOINTS_MAX) > 0;
+}
+
+// Of a prompt that another endpoint computes nothing is reserved as uncached where it is decoded.
+function uncachedAtDecode(stream: usize): u32 {
+  return hasFlag(stream, F_DISAGGREGATED)
+    ? load<u32>(legOf(stream), LEG_LACKING)
+    : load<u32>(stream, S_UNCACHED);
+}
+
 function describe(stream: usize, blind: bool): u32 {
   if (blind) return DECIDED_BLIND;
   if (!hasFlag(stream, F_HAS_PROMPT)) {
@@ -201,12 +228,12 @@ function describe(stream: usize, blind: bool): u32 {
 
 const destination: usize = memory.data(320);
 
-function writeDestination(): void {
+function writeDestination(config: u32): void {
   writeBegin(destination, 320);
   for (let i: u32 = 0; i < pickedCount; i++) {
     const row = load<u16>(picked + ((<usize>i) << 1));
     if (i > 0) writeByte(44);
-    writeBytes(rowAddressPtr(row), rowAddressLen(row));
+    writeHost(row, config);
   }
   replaceHeader(MAP_REQUEST_HEADERS, H_DESTINATION, destination, writeLength());
   replaceHeader(MAP_REQUEST_HEADERS, H_RETRY_ON, V_RETRY_ON, textBytes(V_RETRY_ON));
@@ -216,13 +243,13 @@ function writeDestination(): void {
 function meterHit(stream: usize, pool: u32): void {
   const promptTokens = load<u32>(stream, S_PROMPT_TOKENS);
   if (promptTokens == 0) return;
-  meterHitPercent(pool, ((promptTokens - load<u32>(stream, S_UNCACHED)) * 100) / promptTokens);
+  meterHitPercent(pool, ((promptTokens - uncachedAtDecode(stream)) * 100) / promptTokens);
 }
 
 const state: usize = memory.data(2048);
 
 // One line for access logs: pool, endpoint, kind, prompt and matched tokens.
-function exposeDecision(stream: usize, pool: u32, kind: u32): void {
+function exposeDecision(stream: usize, pool: u32, kind: u32, runs: u32): void {
   const row = destinationRow(stream, 0);
   const promptTokens = load<u32>(stream, S_PROMPT_TOKENS);
   writeBegin(state, 2048);
@@ -235,9 +262,20 @@ function exposeDecision(stream: usize, pool: u32, kind: u32): void {
   writeLiteral(" prompt_tokens=");
   writeU64(promptTokens);
   writeLiteral(" matched_tokens=");
-  writeU64(promptTokens - min(promptTokens, load<u32>(stream, S_UNCACHED)));
+  writeU64(promptTokens - min(promptTokens, uncachedAtDecode(stream)));
+  exposeStages(stream, runs);
   exposePolicy(stream);
   setFilterState(S_DECISION, state, writeLength());
+}
+
+// What runs elsewhere, where anything does.
+function exposeStages(stream: usize, runs: u32): void {
+  if (runs == 0) return;
+  writeLiteral(" stages=");
+  writeText(decisionName(runs));
+  if ((runs & RUNS_PREFILL) == 0) return;
+  writeLiteral(" prefill=");
+  writeBytes(rowAddressPtr(legRow(stream)), rowAddressLen(legRow(stream)));
 }
 
 // What the pool's policy made of the request, where it made anything of it.

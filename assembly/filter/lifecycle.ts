@@ -10,6 +10,7 @@ import { buffer, log, property, valueBytes, valuePtr } from "../abi/host";
 import { textEquals, writeBegin, writeBytes, writeLength, writeLiteral } from "../text/text";
 import { configFree, configLoad, configSnapshotAgeMaxMs } from "../schema/settings";
 import { schemaErrorBytes, schemaErrorPtr, schemaNoticeBytes, schemaNoticePtr } from "../schema/errors";
+import { guardBody } from "./guard";
 import { environmentLoad } from "./environment";
 import { controlBody, controlHeaders } from "./ingest";
 import { P_ROOT_ID, ROLE_NAME_INGEST, ROLE_NAME_PICKER } from "./names";
@@ -30,8 +31,10 @@ import {
   setRootRole,
 } from "./roots";
 import {
+  F_GUARDED,
   F_RESTORING,
   F_REWRITTEN,
+  PHASE_DECIDED,
   PHASE_INGEST,
   PHASE_READING,
   S_ROOT,
@@ -144,6 +147,7 @@ export function onRequestBody(context: u32, bytes: u32, endOfStream: bool): u32 
   const phase = phaseOf(stream);
   if (phase == PHASE_READING) return requestBody(stream, configOf(stream), bytes, endOfStream);
   if (phase == PHASE_INGEST) return controlBody(stream, bytes, endOfStream);
+  if (phase == PHASE_DECIDED && hasFlag(stream, F_GUARDED)) return guardBody(stream, bytes, endOfStream);
   return ACTION_CONTINUE;
 }
 

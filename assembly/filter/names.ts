@@ -13,6 +13,8 @@ export const H_CONTENT_LENGTH = ascii("content-length");
 export const H_AUTHORIZATION = ascii("authorization");
 export const H_METHOD = ascii(":method");
 export const H_PATH = ascii(":path");
+/** RFC 7240; "if-available": only where part of the prompt is cached (llm-d-router pkg/epp/handlers, conditional decode). */
+export const H_PREFER = ascii("prefer");
 export const H_STATUS = ascii(":status");
 export const H_PREFILLER = ascii("x-prefiller-host-port");
 export const H_ENCODERS = ascii("x-encoder-hosts-ports");

@@ -23,11 +23,16 @@ export const REFUSED_NO_SNAPSHOT: u32 = 1;
 export const REFUSED_BAD_BODY: u32 = 2;
 export const REFUSED_TOO_LARGE: u32 = 3;
 export const REFUSED_SATURATED: u32 = 4;
-const REASONS: u32 = 5;
+export const REFUSED_NOT_CACHED: u32 = 5;
+/** The decode endpoint failed after it had the body, which must not go out twice. */
+export const REFUSED_DECODE_FAILED: u32 = 6;
+/** The prefill endpoint failed while the decode endpoint waits for it. */
+export const REFUSED_PREFILL_FAILED: u32 = 7;
+const REASONS: u32 = 8;
 
 //   ┌ reason: u32 status, then Texts: metric label, x-llm-d-request-dropped-reason (0 = none), OpenAI type, Anthropic type ┐
 const REASON_BYTES: usize = 20;
-const reasons: usize = memory.data(5 * 20, 4);
+const reasons: usize = memory.data(8 * 20, 4);
 function reason(
   index: u32,
   status: u32,
@@ -62,15 +67,17 @@ reason(
 reason(REFUSED_BAD_BODY, 400, "bad_body", "", "BadRequestError", "invalid_request_error");
 reason(REFUSED_TOO_LARGE, 413, "too_large", "", "BadRequestError", "request_too_large");
 reason(REFUSED_SATURATED, 429, "saturated", "rejected-saturated", "RateLimitError", "rate_limit_error");
+reason(REFUSED_NOT_CACHED, 412, "not_cached", "", "PreconditionFailedError", "invalid_request_error");
+reason(REFUSED_DECODE_FAILED, 503, "decode_failed", "", "ServiceUnavailableError", "overloaded_error");
+reason(REFUSED_PREFILL_FAILED, 503, "prefill_failed", "", "ServiceUnavailableError", "overloaded_error");
 
 const T_DETAILS = ascii("epp_refused");
 const BODY_BYTES: u32 = 1024;
 const body: usize = memory.data(1024);
 
-/** Refuses the request at hand. `message` is plain text, cut at about 800 bytes; `api` chooses the body's shape. */
-export function refuse(index: u32, api: u32, message: usize, messageBytes: u32): void {
+/** Writes the body of a refusal; its length, it stands at refusalPtr(). `message` is plain text, cut at 400 bytes. */
+export function refusalWrite(index: u32, api: u32, message: usize, messageBytes: u32): u32 {
   const at = reasons + <usize>min(index, REASONS - 1) * REASON_BYTES;
-  const status = load<u32>(at);
   const isAnthropic = api == API_ANTHROPIC_MESSAGES || api == API_ANTHROPIC_COUNT_TOKENS;
   writeBegin(body, BODY_BYTES);
   if (isAnthropic) {
@@ -85,18 +92,32 @@ export function refuse(index: u32, api: u32, message: usize, messageBytes: u32):
     writeLiteral('","type":"');
     writeText(load<u32>(at, 12));
     writeLiteral('","param":null,"code":');
-    writeU64(status);
+    writeU64(load<u32>(at));
     writeLiteral("}}");
   }
-  const bytes = writeLength();
+  return writeLength();
+}
+export function refusalPtr(): usize {
+  return body;
+}
+
+/** Counts a refusal by its reason. */
+export function countRefusal(index: u32): void {
+  countUp(COUNT_ERRORS);
+  meterError(index, load<u32>(reasons + <usize>index * REASON_BYTES, 4));
+}
+
+/** Refuses the request at hand. `message` is plain text; `api` chooses the body's shape. */
+export function refuse(index: u32, api: u32, message: usize, messageBytes: u32): void {
+  const at = reasons + <usize>min(index, REASONS - 1) * REASON_BYTES;
+  const bytes = refusalWrite(index, api, message, messageBytes);
   replyHeadersBegin();
   replyHeader(H_CONTENT_TYPE, textBytes(H_CONTENT_TYPE), V_JSON, textBytes(V_JSON));
   const dropped = load<u32>(at, 8);
   if (dropped != 0) replyHeader(H_DROPPED_REASON, textBytes(H_DROPPED_REASON), dropped, textBytes(dropped));
   const pairs = replyHeadersEnd();
-  countUp(COUNT_ERRORS);
-  meterError(index, load<u32>(at, 4));
-  sendLocalResponse(status, T_DETAILS, body, bytes, pairs, replyHeadersBytes());
+  countRefusal(index);
+  sendLocalResponse(load<u32>(at), T_DETAILS, body, bytes, pairs, replyHeadersBytes());
 }
 
 /** Refuses with a fixed text. */

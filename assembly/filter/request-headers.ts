@@ -26,6 +26,7 @@ import {
   H_OBJECTIVE,
   H_OBJECTIVE_ALIAS,
   H_PATH,
+  H_PREFER,
   H_PREFILLER,
   H_RETRY_GRPC_ON,
   H_RETRY_HEADER_NAMES,
@@ -50,6 +51,12 @@ let path: usize = 0;
 let pathBytes: u32 = 0;
 let isPost: bool = false;
 let contentLength: u32 = UNKNOWN_LENGTH;
+let prefersAvailable: bool = false;
+
+/** Whether the request prefers no answer to one whose prompt is not cached at all. */
+export function requestPrefersAvailable(): bool {
+  return prefersAvailable;
+}
 
 /** The path of the request at hand, with its query, as long as requestPathBytes() says. */
 export function requestPath(): usize {
@@ -128,6 +135,7 @@ export function walkHeaders(ptr: usize, bytes: u32): void {
   pathBytes = 0;
   isPost = false;
   contentLength = UNKNOWN_LENGTH;
+  prefersAvailable = false;
   memory.fill(noted, 0, NOTED * 8);
   let removals: u32 = 0;
   headersBegin(ptr, bytes);
@@ -145,12 +153,45 @@ export function walkHeaders(ptr: usize, bytes: u32): void {
     } else if (first == 99) {
       if (textEquals(H_CONTENT_LENGTH, name, nameBytes))
         contentLength = parseLength(headerValue(), headerValueBytes());
+    } else if (first == 112) {
+      if (textEquals(H_PREFER, name, nameBytes)) notePreference(headerValue(), headerValueBytes());
     } else if (first == 120 || first == 115) {
       note(name, nameBytes);
       removals |= steering(name, nameBytes);
     }
   }
   if (removals != 0) removeSteering(removals);
+}
+
+// A list of preferences, each with parameters behind a semicolon; names in any case.
+function notePreference(ptr: usize, bytes: u32): void {
+  let at: u32 = 0;
+  while (at < bytes) {
+    let end = at;
+    while (end < bytes && load<u8>(ptr + end) != 44) end++;
+    if (isIfAvailable(ptr + at, end - at)) prefersAvailable = true;
+    at = end + 1;
+  }
+}
+
+const IF_AVAILABLE = "if-available";
+
+function isIfAvailable(ptr: usize, bytes: u32): bool {
+  while (bytes > 0 && load<u8>(ptr) == 32) {
+    ptr++;
+    bytes--;
+  }
+  let end: u32 = 0;
+  while (end < bytes && load<u8>(ptr + end) != 59) end++;
+  while (end > 0 && load<u8>(ptr + end - 1) == 32) end--;
+  if (end != <u32>IF_AVAILABLE.length) return false;
+  const chars = changetype<usize>(IF_AVAILABLE);
+  for (let i: usize = 0; i < end; i++) {
+    const byte = <u32>load<u8>(ptr + i);
+    const lower = byte - 65 < 26 ? byte + 32 : byte;
+    if (lower != <u32>load<u16>(chars + (i << 1))) return false;
+  }
+  return true;
 }
 
 function note(name: usize, bytes: u32): void {

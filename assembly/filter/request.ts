@@ -27,6 +27,8 @@ import {
   configResponseSampleEvery,
   configRewriteBytesMax,
 } from "../schema/settings";
+import { configPrefillBodyBytesMax, configPrefillPlan, configStageMode } from "../schema/stage-settings";
+import { MODE_INLINE } from "../schema/stages-layout";
 import {
   COUNT_HEADER_ONLY,
   COUNT_PASSED,
@@ -36,11 +38,13 @@ import {
   countUp,
   meterDecision,
 } from "./counters";
-import { DECIDED, NONE_ELIGIBLE, NO_SNAPSHOT, decide, decideWithoutStream } from "./decide";
+import { DECIDED, NONE_ELIGIBLE, NOT_CACHED, NO_SNAPSHOT, decide, decideWithoutStream } from "./decide";
+import { guardBytes, hasForbidden, refuseForbidden } from "./guard";
 import { P_SUBSET } from "./names";
 import { freshenPools, refreshPools, resolvePool } from "./pools";
 import {
   REFUSED_BAD_BODY,
+  REFUSED_NOT_CACHED,
   REFUSED_NO_ENDPOINTS,
   REFUSED_NO_SNAPSHOT,
   REFUSED_SATURATED,
@@ -53,12 +57,16 @@ import {
   requestIsPost,
   requestPath,
   requestPathBytes,
+  requestPrefersAvailable,
   walkHeaders,
 } from "./request-headers";
 import { givesModel, notePolicyHeaders, noteUnread, rewriteModel, wantsRewrite } from "./rewrite";
+import { apiIsSplit } from "./stages";
 import {
   F_EARLY,
+  F_GUARDED,
   F_HAS_PROMPT,
+  F_IF_AVAILABLE,
   F_INFERENCE,
   F_MODEL_GIVEN,
   F_SAMPLED,
@@ -113,6 +121,7 @@ export function requestHeaders(context: u32, root: u32, config: u32, endOfStream
   store<u32>(stream, contentLength, S_CONTENT_LENGTH);
   store<f64>(stream, <f64>nowNs() / 1000000, S_STARTED);
   if (api != API_OTHER) setFlag(stream, F_INFERENCE);
+  if (requestPrefersAvailable()) setFlag(stream, F_IF_AVAILABLE);
   sampleSome(stream, config);
   notePolicyHeaders(stream, pool, config);
   noteWishes(stream, config);
@@ -191,12 +200,14 @@ export function conclude(stream: usize, config: u32, blind: bool): u32 {
 const T_NO_ENDPOINTS = ascii(
   "failed to find endpoint candidates for serving the request: no endpoint of the pool is ready",
 );
+const T_NOT_CACHED = ascii("no decode worker has the requested KV cache");
 const T_NONE_ELIGIBLE = ascii("no endpoint of the pool passes the configured filters");
 
 function afterDecision(stream: usize, api: u32, outcome: u32): u32 {
   if (outcome == DECIDED || outcome == NO_SNAPSHOT) return ACTION_CONTINUE;
   if (stream != 0) setPhase(stream, PHASE_REPLIED);
-  if (outcome == NONE_ELIGIBLE) refuseText(REFUSED_SATURATED, api, T_NONE_ELIGIBLE);
+  if (outcome == NOT_CACHED) refuseText(REFUSED_NOT_CACHED, api, T_NOT_CACHED);
+  else if (outcome == NONE_ELIGIBLE) refuseText(REFUSED_SATURATED, api, T_NONE_ELIGIBLE);
   else refuseText(REFUSED_NO_ENDPOINTS, api, T_NO_ENDPOINTS);
   return ACTION_PAUSE;
 }
@@ -206,8 +217,7 @@ export function requestBody(stream: usize, config: u32, size: u32, endOfStream: 
   noteBodyCallback(load<u32>(stream, S_ROOT));
   const prompt = streamPrompt(stream);
   let seen = load<u32>(stream, S_SEEN);
-  // A body that may have to be edited is held, and read again then: no further than that has room for.
-  const bytesMax = wantsRewrite(stream) ? configRewriteBytesMax(config) : 0xffffffff;
+  const bytesMax = heldBytesMax(stream, config);
   while (seen < size && seen < bytesMax) {
     const mark = inboxMark();
     const piece = min(min(size, bytesMax) - seen, READ_BYTES);
@@ -216,10 +226,13 @@ export function requestBody(stream: usize, config: u32, size: u32, endOfStream: 
     seen += valueBytes();
     inboxReset(mark);
     if (status != 0) return badBody(stream, config);
+    if (hasForbidden(stream)) return refuseForbidden(stream);
     if (isPastBudget(stream, config, seen)) break;
   }
   store<u32>(stream, seen, S_SEEN);
   if (!endOfStream && !isPastBudget(stream, config, seen)) return ACTION_PAUSE;
+  if (configPrefillPlan(config) != 0 && seen < size) guardBytes(stream, seen, size);
+  if (hasForbidden(stream)) return refuseForbidden(stream);
   return finishBody(stream, config, endOfStream && seen >= size);
 }
 
@@ -234,15 +247,34 @@ export function finishBody(stream: usize, config: u32, isWhole: bool): u32 {
     if (lacksModel && !givesModel(stream)) return refuseModel(stream);
   } else {
     setFlag(stream, F_EARLY);
+    if (configPrefillPlan(config) != 0) setFlag(stream, F_GUARDED);
   }
   if (promptStream(prompt)) setFlag(stream, F_STREAM);
   rewriteModel(stream, isWhole);
   return conclude(stream, config, false);
 }
 
+// A body that may have to be edited, or sent to another endpoint, is held, and read again then: no further than that has
+// room for. Others are not.
+function heldBytesMax(stream: usize, config: u32): u32 {
+  let bytes: u32 = 0;
+  if (wantsRewrite(stream)) bytes = configRewriteBytesMax(config);
+  if (wantsCall(stream, config)) bytes = max(bytes, configPrefillBodyBytesMax(config));
+  return bytes == 0 ? NOT_HELD : bytes;
+}
+
+/** No limit: the body is not held. */
+const NOT_HELD: u32 = 0xffffffff;
+
+function wantsCall(stream: usize, config: u32): bool {
+  if (configPrefillPlan(config) == 0 || configStageMode(config) != MODE_INLINE) return false;
+  return apiIsSplit(load<u32>(stream, S_API), config);
+}
+
 // Enough was read: all that is held for a rewrite, or else: the budget is spent, or no more text would be hashed, and the model is known or does not matter.
 function isPastBudget(stream: usize, config: u32, seen: u32): bool {
-  if (wantsRewrite(stream)) return seen >= configRewriteBytesMax(config);
+  const held = heldBytesMax(stream, config);
+  if (held != NOT_HELD) return seen >= held;
   if (seen < configDecisionBytesMax(config)) {
     if (chainTextBytes(streamChain(stream)) < <u32>PROMPT_HASHED_BYTES_MAX) return false;
   }

@@ -6,7 +6,6 @@ import { textStarts } from "../text/text";
 import { POOL_ENDPOINTS_MAX } from "../wire/limits";
 import { COLUMN_GENERATION, rowOf, rowU32 } from "../pool/rows";
 import { noteFailure, noteServerError, noteSuccess } from "../pool/health";
-import { rowAddressLen, rowAddressPtr } from "../pool/labels";
 import { ratesOf, tpotSamples } from "../pool/rates";
 import { poolLearnBytesPerToken } from "../pool/table";
 import { chainRelease } from "../prefix/chain";
@@ -40,6 +39,7 @@ import {
 } from "./counters";
 import { firstToken, forgetPrefix, moveTo, releaseReservation, streamFinished } from "./commit";
 import { explainRespond } from "./explain";
+import { forgetLeg } from "./legs";
 import {
   H_CONTENT_TYPE,
   H_STATUS,
@@ -48,11 +48,13 @@ import {
   P_UPSTREAM_ADDRESS,
   V_EVENT_STREAM,
 } from "./names";
+import { hasHost } from "./stages";
 import {
   F_EARLY,
   F_EVENT_STREAM,
   F_FIRST_DATA,
   F_HAS_PROMPT,
+  F_INLINE,
   F_PACED,
   F_REQUEST_RESERVED,
   F_RESPONDED,
@@ -96,10 +98,10 @@ export function responseHeaders(stream: usize, config: u32): void {
   // Only a 5xx can be Envoy's own word about a host that never answered.
   const flags = status >= 500 ? propertyU64(P_RESPONSE_FLAGS, 0) : 0;
   const isHostAnswer = (flags & FLAGS_HOST_FAILED) == 0;
-  const answered = locateUpstream(stream);
+  const answered = locateUpstream(stream, config);
   if (answered != NOBODY) judgeHosts(stream, config, answered, status, isHostAnswer);
   if (status >= 400 || answered == NOBODY) store<f64>(stream, 0, S_DECIDED);
-  if (status >= 400 || answered == NOBODY) forgetPrefix(stream);
+  if (status >= 400 || answered == NOBODY) forgetPrompt(stream);
   else if (answered != 0) moveToAnswerer(stream, answered);
   chainRelease(streamChain(stream));
   sampleWhileNew(stream, config);
@@ -137,26 +139,22 @@ let elsewhere: u32 = NOWHERE;
 
 // Place of the answering host among our destinations; NOWHERE, and then `elsewhere` is its row if the pool has
 // it; NOBODY.
-function locateUpstream(stream: usize): u32 {
+function locateUpstream(stream: usize, config: u32): u32 {
   elsewhere = NOWHERE;
   if (property(P_UPSTREAM_ADDRESS) != STATUS_OK || valueBytes() == 0) return NOBODY;
   const ptr = valuePtr();
   const bytes = valueBytes();
   const count = <u32>load<u8>(stream, S_DESTINATIONS);
   for (let i: u32 = 0; i < count; i++) {
-    if (hasAddress(destinationRow(stream, i), ptr, bytes)) return i;
+    if (hasHost(destinationRow(stream, i), config, ptr, bytes)) return i;
   }
   const first = rowOf(load<u32>(stream, S_POOL), 0);
   for (let row = first; row < first + POOL_ENDPOINTS_MAX; row++) {
-    if (rowU32(COLUMN_GENERATION, row) == 0 || !hasAddress(row, ptr, bytes)) continue;
+    if (rowU32(COLUMN_GENERATION, row) == 0 || !hasHost(row, config, ptr, bytes)) continue;
     elsewhere = row;
     break;
   }
   return NOWHERE;
-}
-
-function hasAddress(row: u32, ptr: usize, bytes: u32): bool {
-  return rowAddressLen(row) == bytes && memory.compare(rowAddressPtr(row), ptr, bytes) == 0;
 }
 
 // Every destination before the one that answered failed to: `attempts` tells when Envoy skipped some of them
@@ -258,9 +256,15 @@ export function streamEnded(stream: usize, config: u32): void {
   chainRelease(streamChain(stream));
 }
 
+// The decode endpoint has not got the prompt; and whether the pod's sidecar had it computed elsewhere is not known.
+function forgetPrompt(stream: usize): void {
+  forgetPrefix(stream);
+  if (!hasFlag(stream, F_INLINE)) forgetLeg(stream);
+}
+
 // No response headers came: the client went away, or every host failed.
 function judgeSilence(stream: usize, config: u32): void {
-  forgetPrefix(stream);
+  forgetPrompt(stream);
   if ((propertyU64(P_RESPONSE_FLAGS, 0) & FLAGS_HOST_FAILED) == 0) return;
   const attempts = <u32>propertyU64(P_ATTEMPTS, 1);
   const now = nowMs();

@@ -16,6 +16,8 @@ export const PHASE_REPLIED: u32 = 3;
 export const PHASE_INGEST: u32 = 4;
 /** A control request without a body to wait for. */
 export const PHASE_CONTROL: u32 = 5;
+/** Headers and body are held while the prefill endpoint is called. */
+export const PHASE_PREFILLING: u32 = 6;
 
 //   ┌ stream ────────────────────────────────────────────────────────────────────────────────┐
 //   │ 0 u32 context   4 u32 phase   8 u32 root   12 u32 flags   16 u32 body bytes seen        │
@@ -100,6 +102,22 @@ export const F_PACED: u32 = 16384;
 export const F_EXPLAIN: u32 = 32768;
 /** The response is read to give the client's name back. */
 export const F_RESTORING: u32 = 8192;
+/** Another endpoint computes the prompt; the stream's leg says which (legs.ts). */
+export const F_DISAGGREGATED: u32 = 1 << 16;
+/** The stream holds a reservation at that endpoint. */
+export const F_PREFILL_RESERVED: u32 = 1 << 17;
+/** The prompt's keys stand in the index for that endpoint. */
+export const F_PREFILL_NOTED: u32 = 1 << 18;
+/** The body carries KV parameters that are good for one use. */
+export const F_SPLICED: u32 = 1 << 19;
+/** The rest of the body is read for fields that only the gateway may set. */
+export const F_GUARDED: u32 = 1 << 20;
+/** The client wants an answer only where part of the prompt is cached (Prefer: if-available). */
+export const F_IF_AVAILABLE: u32 = 1 << 21;
+/** The body of the answer is exchanged for an error of ours. */
+export const F_ANSWERED: u32 = 1 << 22;
+/** The filter itself calls the endpoint that computes the prompt (prefill-calls.ts). */
+export const F_INLINE: u32 = 1 << 23;
 
 const streams: usize = memory.data(4096 * 1408, 16);
 if (STREAM_BYTES > 1408) unreachable();

@@ -158,6 +158,16 @@ export function unmarkBusy(row: u32): void {
   store<u16>(busyPlaces + ((<usize>row) << 1), 0);
 }
 
+/** One more request, of `context` prompt tokens that another endpoint computes, goes to the row: to be decoded alone. */
+export function reserveRequest(row: u32, context: u32): void {
+  const at = rowAt(row);
+  store<u32>(at, load<u32>(at) + 1);
+  store<u64>(at, load<u64>(at, AT_CONTEXT) + context, AT_CONTEXT);
+  markBusy(row);
+  refresh(row);
+  changed = true;
+}
+
 /** One more request, of `context` prompt tokens with `tokens` of them to compute, goes to the row at `nowMs`. */
 export function reserve(row: u32, tokens: u32, context: u32, nowMs: f64): void {
   const at = rowAt(row);

@@ -127,6 +127,8 @@ export const FLAG_COUNT_TEXT: u32 = 1 << 11;
 export const FLAG_BAD_ID: u32 = 1 << 12;
 /** The message that is open is the user's. */
 export const FLAG_USER_TURN: u32 = 1 << 13;
+/** The body has a field that only the gateway may set; the bad item's bytes are its name. */
+export const FLAG_FORBIDDEN: u32 = 1 << 14;
 
 // Kinds of the prompt's value and of its elements, as seen so far.
 export const KIND_TEXT: u32 = 1 << 0;

@@ -37,6 +37,11 @@ export const PLUGIN_WEIGHTED_RANDOM_PICKER: u32 = 67;
 export const PLUGIN_LATENCY_PICKER: u32 = 68;
 export const PLUGIN_PICKERS_END: u32 = 96;
 
+// Deciders: whether a further stage of a decision runs.
+export const PLUGIN_PREFIX_PD_DECIDER: u32 = 97;
+export const PLUGIN_ALWAYS_PD_DECIDER: u32 = 98;
+export const PLUGIN_ALWAYS_MULTIMODAL_DECIDER: u32 = 99;
+
 export function isScorer(type: u32): bool {
   return type > 0 && type < PLUGIN_SCORERS_END;
 }
@@ -47,4 +52,8 @@ export function isFilter(type: u32): bool {
 
 export function isPicker(type: u32): bool {
   return type > PLUGIN_FILTERS_END && type < PLUGIN_PICKERS_END;
+}
+
+export function isDecider(type: u32): bool {
+  return type > PLUGIN_PICKERS_END;
 }

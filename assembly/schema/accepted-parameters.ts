@@ -33,6 +33,7 @@ import {
   CHECK_CONCURRENCY_DETECTOR,
   CHECK_DCGM_SOURCE,
   CHECK_FILE_DISCOVERY,
+  CHECK_HEADERS_HANDLER,
   CHECK_INFLIGHT_LOAD,
   CHECK_METRICS_EXTRACTOR,
   CHECK_METRICS_SOURCE,
@@ -102,6 +103,10 @@ export function acceptedParameters(node: i32, check: u32): bool {
     case CHECK_FILE_DISCOVERY:
       requiredText("path");
       boolField("watchFile", false);
+      break;
+    case CHECK_HEADERS_HANDLER:
+      textField("prefillProfile");
+      textField("encodeProfile");
       break;
     case CHECK_TOPOLOGY:
       textField("hostname");

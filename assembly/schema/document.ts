@@ -22,6 +22,7 @@ import {
 } from "../json/tree";
 import { planSetUnknownMean } from "../schedule/plan";
 import { defaultPlan } from "./default-plan";
+import { disaggregationDefaults } from "./disaggregation-parameters";
 import {
   errorsReset,
   isRefused,
@@ -47,14 +48,16 @@ import {
   saturationRead,
 } from "./other-sections";
 import { hasSchedulingPlugin, pluginsRead } from "./plugin-list";
+import { STAGE_DECODE, STAGE_ENCODE, runsStages } from "./profile-handlers";
 import { profilesRead } from "./profiles";
-import { slotPlan, slotSettings } from "./slots";
+import { slotSettings, slotStagePlan } from "./slots";
 
 /** Fills an empty slot from `bytes` bytes at `ptr`; none, or {}, mean all defaults. False: refused. */
 export function documentLoad(ptr: usize, bytes: u32, slot: usize): bool {
   errorsReset();
   fieldsReset();
   gatewayDefaults(slot);
+  disaggregationDefaults(slot);
   if (bytes == 0) {
     defaultPlan(slot);
     return true;
@@ -93,7 +96,7 @@ function readDocument(root: i32, slot: usize): bool {
 }
 
 function compilePlan(profiles: i32, slot: usize): bool {
-  if (treeCount(profiles) == 0 && !hasSchedulingPlugin()) {
+  if (treeCount(profiles) == 0 && !hasSchedulingPlugin() && !runsStages()) {
     // llm-d would pick at random here; a document of settings alone asks for the defaults.
     defaultPlan(slot);
     noticeBegin();
@@ -102,7 +105,10 @@ function compilePlan(profiles: i32, slot: usize): bool {
     return true;
   }
   if (!profilesRead(profiles, slot)) return false;
-  planSetUnknownMean(slotPlan(slot), load<u8>(slotSettings(slot), SETTING_UNKNOWN_MEAN) != 0);
+  const isMean = load<u8>(slotSettings(slot), SETTING_UNKNOWN_MEAN) != 0;
+  for (let stage = STAGE_DECODE; stage <= STAGE_ENCODE; stage++) {
+    planSetUnknownMean(slotStagePlan(slot, stage), isMean);
+  }
   return true;
 }
 

@@ -18,13 +18,15 @@ import {
   sayBytes,
 } from "./errors";
 import { field, objectBegin, objectEnd, textField } from "./fields";
+import { disaggregationParameters } from "./disaggregation-parameters";
 import { gatewayParameters } from "./gateway-parameters";
 import {
   CLASS_ACCEPTED,
   CLASS_IMPLEMENTED,
   CLASS_UNSUPPORTED,
+  PLUGIN_DISAGGREGATION,
   PLUGIN_GATEWAY,
-  PLUGIN_SINGLE_PROFILE_HANDLER,
+  ROLE_DECIDER,
   ROLE_PROFILE_HANDLER,
   ROLE_SCHEDULING,
   pluginCheckFound,
@@ -34,6 +36,7 @@ import {
   pluginRoleFound,
   pluginVariantFound,
 } from "./plugin-table";
+import { deciderParameters, handlerParameters, handlersReset } from "./profile-handlers";
 import { schedulingParameters } from "./scheduling-parameters";
 import { PLUGINS_MAX, slotInstance, slotText } from "./slots";
 
@@ -43,6 +46,7 @@ const plugins: usize = memory.data(64 * 16, 8);
 let count: u32 = 0;
 let handlers: u32 = 0;
 let gateways: u32 = 0;
+let disaggregations: u32 = 0;
 
 /** "The document declares no plugin of that name." */
 export const NO_PLUGIN: u32 = 0xffffffff;
@@ -66,9 +70,10 @@ export function pluginByName(node: i32): u32 {
   return findName(treeTextPtr(node), treeTextLen(node));
 }
 
-/** Whether a profile handler is declared; there is at most one. */
-export function hasProfileHandler(): bool {
-  return handlers > 0;
+/** The first plugin of that ROLE_*, or NO_PLUGIN. */
+export function pluginByRole(role: u32): u32 {
+  for (let i: u32 = 0; i < count; i++) if (pluginRole(i) == role) return i;
+  return NO_PLUGIN;
 }
 
 /** Whether any filter, scorer or picker is declared. */
@@ -82,6 +87,8 @@ export function pluginsRead(list: i32, slot: usize): bool {
   count = 0;
   handlers = 0;
   gateways = 0;
+  disaggregations = 0;
+  handlersReset();
   const mark = pathMark();
   let element = treeFirst(list);
   for (let i: u32 = 0; element >= 0; i++) {
@@ -163,10 +170,13 @@ function readParameters(node: i32, slot: usize, at: usize, name: i32): bool {
     if (++gateways > 1) return refuseFor(node, "a second epp-wasm-gateway; one is allowed");
     return gatewayParameters(node, slot);
   }
-  if (number == PLUGIN_SINGLE_PROFILE_HANDLER || pluginRoleFound() == ROLE_PROFILE_HANDLER) {
+  if (number == PLUGIN_DISAGGREGATION) {
+    if (++disaggregations > 1) return refuseFor(node, "a second epp-wasm-disaggregation; one is allowed");
+    return disaggregationParameters(node, slot);
+  }
+  if (pluginRoleFound() == ROLE_PROFILE_HANDLER) {
     if (++handlers > 1) return refuseFor(node, "a second profile handler; one is allowed");
-    objectBegin(node);
-    return objectEnd();
+    return handlerParameters(node, slot, number, count - 1);
   }
   if (number == 0) return acceptedParameters(node, pluginCheckFound());
   const instance = slotInstance(slot, number);
@@ -175,6 +185,7 @@ function readParameters(node: i32, slot: usize, at: usize, name: i32): bool {
   store<u32>(instance, <u32>text, INSTANCE_AT_NAME);
   store<u32>(instance, treeTextLen(name), INSTANCE_AT_NAME_BYTES);
   store<u32>(at, <u32>instance, 12);
+  if (pluginRoleFound() == ROLE_DECIDER) return deciderParameters(node, instance);
   return schedulingParameters(node, slot, instance, pluginVariantFound());
 }
 

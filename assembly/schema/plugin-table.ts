@@ -9,6 +9,8 @@
 import { treeTextIs } from "../json/tree";
 import {
   PLUGIN_ACTIVE_REQUEST_SCORER,
+  PLUGIN_ALWAYS_MULTIMODAL_DECIDER,
+  PLUGIN_ALWAYS_PD_DECIDER,
   PLUGIN_CONTEXT_LENGTH_AWARE,
   PLUGIN_GPU_MEMORY_SCORER,
   PLUGIN_GPU_UTILIZATION_SCORER,
@@ -23,6 +25,7 @@ import {
   PLUGIN_NO_HIT_LRU_SCORER,
   PLUGIN_PREFIX_CACHE_AFFINITY_FILTER,
   PLUGIN_PREFIX_CACHE_SCORER,
+  PLUGIN_PREFIX_PD_DECIDER,
   PLUGIN_QUEUE_SCORER,
   PLUGIN_RANDOM_PICKER,
   PLUGIN_ROLE_FILTER,
@@ -52,6 +55,7 @@ export const ROLE_EXTRACTOR: u32 = 9;
 export const ROLE_DISCOVERY: u32 = 10;
 /** Producers, request hooks, settings: nothing refers to them. */
 export const ROLE_OTHER: u32 = 11;
+export const ROLE_DECIDER: u32 = 12;
 
 // Parameters of what is accepted, checked by accepted-parameters.ts; 0 = none are allowed.
 export const CHECK_NONE: u32 = 0;
@@ -70,10 +74,17 @@ export const CHECK_DCGM_SOURCE: u32 = 12;
 export const CHECK_NOTIFICATION_SOURCE: u32 = 13;
 export const CHECK_FILE_DISCOVERY: u32 = 14;
 export const CHECK_TOPOLOGY: u32 = 15;
+export const CHECK_HEADERS_HANDLER: u32 = 16;
 
 /** Settings of the filter itself; their type is not llm-d's. */
 export const PLUGIN_GATEWAY: u32 = 200;
 export const PLUGIN_SINGLE_PROFILE_HANDLER: u32 = 201;
+export const PLUGIN_DISAGG_HANDLER: u32 = 202;
+/** The deprecated form of the one before. */
+export const PLUGIN_PD_HANDLER: u32 = 203;
+export const PLUGIN_DATA_PARALLEL_HANDLER: u32 = 204;
+/** How disaggregation is carried out; its type is not llm-d's. */
+export const PLUGIN_DISAGGREGATION: u32 = 205;
 
 let wanted: i32 = -1;
 let pluginClass: u32 = 0;
@@ -205,15 +216,17 @@ function parsersAndHandlers(): void {
   unsupported("vllmgrpc-parser", "vllmhttp-parser");
   unsupported("vertexai-parser", "openai-parser");
   implemented("single-profile-handler", PLUGIN_SINGLE_PROFILE_HANDLER, ROLE_PROFILE_HANDLER);
-  unsupported("disagg-profile-handler", "single-profile-handler");
-  unsupported("pd-profile-handler", "single-profile-handler");
-  unsupported("data-parallel-profile-handler", "single-profile-handler, with an endpoint per rank");
+  implemented("disagg-profile-handler", PLUGIN_DISAGG_HANDLER, ROLE_PROFILE_HANDLER);
+  implemented("pd-profile-handler", PLUGIN_PD_HANDLER, ROLE_PROFILE_HANDLER);
+  implemented("data-parallel-profile-handler", PLUGIN_DATA_PARALLEL_HANDLER, ROLE_PROFILE_HANDLER);
   unsupported("header-profile-handler", "single-profile-handler");
-  unsupported("disagg-headers-handler", "single-profile-handler");
-  unsupported("prefill-header-handler", "single-profile-handler");
-  unsupported("prefix-based-pd-decider", "single-profile-handler");
-  unsupported("always-disagg-pd-decider", "single-profile-handler");
-  unsupported("always-disagg-multimodal-decider", "single-profile-handler");
+  const headers = "the filter writes the headers of the stages that run";
+  accepted("disagg-headers-handler", ROLE_OTHER, CHECK_HEADERS_HANDLER, headers);
+  accepted("prefill-header-handler", ROLE_OTHER, CHECK_HEADERS_HANDLER, headers);
+  implemented("prefix-based-pd-decider", PLUGIN_PREFIX_PD_DECIDER, ROLE_DECIDER);
+  implemented("always-disagg-pd-decider", PLUGIN_ALWAYS_PD_DECIDER, ROLE_DECIDER);
+  implemented("always-disagg-multimodal-decider", PLUGIN_ALWAYS_MULTIMODAL_DECIDER, ROLE_DECIDER);
+  implemented("epp-wasm-disaggregation", PLUGIN_DISAGGREGATION, ROLE_OTHER);
   implemented("epp-wasm-gateway", PLUGIN_GATEWAY, ROLE_OTHER);
 }
 

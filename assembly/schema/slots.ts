@@ -1,6 +1,7 @@
 // Where configurations live: eight fixed places, each with its plan, settings, plugin instances and texts.
-import { INSTANCE_BYTES, NO_HEADER, instanceReset } from "../schedule/plan";
+import { INSTANCE_BYTES, NO_HEADER, PLAN_BYTES, instanceReset } from "../schedule/plan";
 import { REQUEST_HEADERS_MAX } from "../schedule/request";
+import { STAGES_BYTES } from "./stages-layout";
 
 /** Configurations alive at once: the present one and those whose streams still run. One more is refused. */
 export const CONFIGS_MAX: u32 = 8;
@@ -9,13 +10,14 @@ export const PLUGINS_MAX: u32 = 64;
 /** Bytes for all texts and lists of one configuration; one that needs more is refused. */
 export const CONFIG_TEXT_BYTES_MAX: u32 = 16384;
 
-//   ┌ configuration, 21,120 bytes ───────────────────────────────────────────────────────┐
+//   ┌ configuration, 21,920 bytes ───────────────────────────────────────────────────────┐
 //   │ 0 u32 in use   4 u32 instances   8 u32 text bytes used   12 u32 headers             │
 //   │ 16 plan, 336   352 settings, 128 (gateway-parameters.ts)                            │
 //   │ 480 u32 header name[8]   512 u32 session header   640 instances, 64 × 64            │
-//   │ 4736 texts and lists, 16,384                                                        │
+//   │ 4736 texts and lists, 16,384   21120 plans of prefill and encode, 336 each          │
+//   │ 21792 stages, 128 (stages-layout.ts)                                                │
 //   └─────────────────────────────────────────────────────────────────────────────────────┘
-const SLOT_BYTES: usize = 21120;
+const SLOT_BYTES: usize = 21920;
 const AT_INSTANCES: usize = 4;
 const AT_TEXT_USED: usize = 8;
 const AT_HEADERS: usize = 12;
@@ -25,9 +27,12 @@ const AT_HEADER_NAMES: usize = 480;
 const AT_SESSION_HEADER: usize = 512;
 const AT_INSTANCE_LIST: usize = 640;
 const AT_TEXTS: usize = 4736;
+const AT_MORE_PLANS: usize = 21120;
+const AT_STAGES: usize = 21792;
 export const SETTINGS_BYTES: usize = 128;
 
-const slots: usize = memory.data(8 * 21120, 16);
+const slots: usize = memory.data(8 * 21920, 16);
+if (AT_MORE_PLANS + 2 * PLAN_BYTES != AT_STAGES || AT_STAGES + STAGES_BYTES != SLOT_BYTES) unreachable();
 
 /** Takes a free place, emptied; 0 when all are taken. */
 export function slotTake(): usize {
@@ -35,6 +40,7 @@ export function slotTake(): usize {
     const slot = slots + <usize>i * SLOT_BYTES;
     if (load<u32>(slot) != 0) continue;
     memory.fill(slot, 0, AT_INSTANCE_LIST);
+    memory.fill(slot + AT_MORE_PLANS, 0, SLOT_BYTES - AT_MORE_PLANS);
     store<u32>(slot, 1);
     return slot;
   }
@@ -55,6 +61,16 @@ export function slotsInUse(): u32 {
 
 export function slotPlan(slot: usize): usize {
   return slot + AT_PLAN;
+}
+
+/** The plan of a stage (profile-handlers.ts); decode's is slotPlan(). */
+export function slotStagePlan(slot: usize, stage: u32): usize {
+  return stage == 0 ? slotPlan(slot) : slot + AT_MORE_PLANS + <usize>(stage - 1) * PLAN_BYTES;
+}
+
+/** What runs beside the first plan (stages-layout.ts). */
+export function slotStages(slot: usize): usize {
+  return slot + AT_STAGES;
 }
 
 export function slotSettings(slot: usize): usize {

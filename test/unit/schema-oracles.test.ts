@@ -1,9 +1,9 @@
 // The configuration reader against llm-d's loader (fixtures/oracles/config.json), and mutated documents.
 import { readFileSync } from "node:fs";
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { headers, load, loadText, planOf } from "./support/configurations.ts";
+import { headers, load, loadText, planOf, stagesOf } from "./support/configurations.ts";
 import { compileHarness } from "./support/harness.ts";
-import { pluginOf } from "./support/refused-documents.ts";
+import { documentOf, pluginOf } from "./support/refused-documents.ts";
 import { Scheduler } from "./support/scheduler.ts";
 
 type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
@@ -57,7 +57,7 @@ describe("llm-d's parameter checks", () => {
       const entry = value as Case;
       if (entry.type === undefined || entry.parameters === undefined) throw new Error("no parameter check");
       // Some parameters are no JSON: the document is put together as text.
-      const text = JSON.stringify(pluginOf(entry.type, "@")).replace('"@"', () => entry.parameters ?? "");
+      const text = JSON.stringify(documentFor(entry.type)).replace('"@"', () => entry.parameters ?? "");
       const { config, error } = loadText(wasm, text);
       if (error.includes(UNSUPPORTED) && error.startsWith("plugins[0].type:")) {
         expect(error).toContain(entry.type);
@@ -84,9 +84,6 @@ describe("llm-d's parameter checks", () => {
     expect(refused.sort()).toEqual(
       [
         "agent-identity",
-        "data-parallel-profile-handler",
-        "disagg-headers-handler",
-        "disagg-profile-handler",
         "disaggregatedset-rollout-screener",
         "endpoint-attribute-filter",
         "endpoint-attribute-scorer",
@@ -95,9 +92,7 @@ describe("llm-d's parameter checks", () => {
         "multicluster-file-discovery",
         "multicluster-metrics-data-source",
         "p2p-source-producer",
-        "pd-profile-handler",
         "precise-prefix-cache-producer",
-        "prefix-based-pd-decider",
         "probabilistic-admitter",
         "session-id-producer",
         "slo-headroom-tier-filter",
@@ -106,6 +101,30 @@ describe("llm-d's parameter checks", () => {
     );
   });
 });
+
+/** A document with one plugin, "@" for its parameters, and what it refers to: handlers name deciders. */
+function documentFor(type: string): object {
+  if (type !== "disagg-profile-handler" && type !== "pd-profile-handler") return pluginOf(type, "@");
+  return documentOf([
+    { type, parameters: "@" },
+    { type: "prefix-based-pd-decider", parameters: { nonCachedTokens: 4 } },
+    { type: "always-disagg-pd-decider" },
+    { type: "always-disagg-multimodal-decider" },
+  ]);
+}
+
+/** What the handler's stages are, against the fields of llm-d's object. */
+function expectStages(plugin: Case["plugin"], config: number): void {
+  const decider = plugin.pdDecider ?? plugin.decider;
+  const stages = stagesOf(wasm, config);
+  const isFirst = plugin.stageOrder === "prefill-first";
+  expect(stages.prefillFirst).toBe(isFirst);
+  expect(stages.prefill !== undefined).toBe(decider !== undefined);
+  if (decider !== undefined) expect(stages.decider).toBe(decider.typedName.type);
+  if (decider?.config !== undefined) expect(stages.nonCachedTokens).toBe(decider.config.nonCachedTokens);
+  expect(stages.encode !== undefined).toBe(plugin.encodeDecider !== undefined);
+  expect(stages.primaryPort).toBe(Number(plugin.primaryPort ?? 0));
+}
 
 /** Compares what was compiled with the state of upstream's object. */
 function expectPlugin(entry: Case, config: number): void {
@@ -142,6 +161,14 @@ function expectPlugin(entry: Case, config: number): void {
       return;
     case "by-label":
       expect(plan.filters[0]?.count).toBe(1);
+      return;
+    case "disagg-profile-handler":
+    case "pd-profile-handler":
+      expectStages(plugin, config);
+      return;
+    // No part of a plan by itself: there is no state to compare.
+    case "disagg-headers-handler":
+    case "prefix-based-pd-decider":
       return;
     default:
       throw new Error(`no comparison for ${entry.type}`);

@@ -31,3 +31,24 @@ export {
   schemaNoticeBytes,
   schemaNoticePtr,
 } from "../../../assembly/schema/errors";
+export {
+  configBootstrapPort,
+  configDataParallel,
+  configDecodeRetries,
+  configEncodePlan,
+  configMinGainMs,
+  configNonCachedTokens,
+  configPrefillBodyBytesMax,
+  configPrefillCluster,
+  configPrefillDecider,
+  configPrefillFirst,
+  configPrefillPlan,
+  configPrefillTimeoutMs,
+  configPrimaryPort,
+  configPromptTokens,
+  configProtocol,
+  configStageMode,
+  configTransferTokenMs,
+} from "../../../assembly/schema/stage-settings";
+export { wantedStages } from "../../../assembly/schema/wanted-stages";
+export { isPriced, isWorthIt } from "../../../assembly/schedule/disaggregate";

@@ -20,9 +20,8 @@ export function load(wasm: Scheduler, document: unknown): Loaded {
   return loadText(wasm, JSON.stringify(document));
 }
 
-/** The compiled plan by plugin type and weight. */
-export function planOf(wasm: Scheduler, config: number) {
-  const plan = wasm.call("configPlan", config);
+/** The compiled plan of the decode stage, or `plan`, by plugin type and weight. */
+export function planOf(wasm: Scheduler, config: number, plan = wasm.call("configPlan", config)) {
   const name = (type: number) => Object.entries(TYPES).find(([, number]) => number === type)?.[0];
   const instance = (at: number) => {
     const { view } = wasm;
@@ -47,6 +46,30 @@ export function planOf(wasm: Scheduler, config: number) {
     picker: name(wasm.call("planPicker", plan)),
     results: wasm.call("planResults", plan),
     unknownMean: wasm.call("planUnknownMean", plan) !== 0,
+  };
+}
+
+const DECIDERS: Record<number, string> = {
+  97: "prefix-based-pd-decider",
+  98: "always-disagg-pd-decider",
+  99: "always-disagg-multimodal-decider",
+};
+
+/** What runs beside the decode stage, and when. */
+export function stagesOf(wasm: Scheduler, config: number) {
+  const plan = (name: string) => {
+    const at = wasm.call(name, config);
+    return at === 0 ? undefined : planOf(wasm, config, at);
+  };
+  return {
+    prefill: plan("configPrefillPlan"),
+    encode: plan("configEncodePlan"),
+    prefillFirst: wasm.call("configPrefillFirst", config) !== 0,
+    decider: DECIDERS[wasm.call("configPrefillDecider", config)],
+    nonCachedTokens: wasm.call("configNonCachedTokens", config),
+    promptTokens: wasm.call("configPromptTokens", config),
+    dataParallel: wasm.call("configDataParallel", config) !== 0,
+    primaryPort: wasm.call("configPrimaryPort", config),
   };
 }
 

@@ -28,6 +28,12 @@ export const IMPLEMENTED = [
   "random-picker",
   "weighted-random-picker",
   "single-profile-handler",
+  "disagg-profile-handler",
+  "pd-profile-handler",
+  "data-parallel-profile-handler",
+  "prefix-based-pd-decider",
+  "always-disagg-pd-decider",
+  "always-disagg-multimodal-decider",
 ];
 
 /** The sidecar's, or needless: accepted without effect. */
@@ -64,6 +70,8 @@ export const ACCEPTED = [
   "k8s-notification-source",
   "endpoint-notification-source",
   "file-discovery",
+  "disagg-headers-handler",
+  "prefill-header-handler",
 ];
 
 /** Known and not supported. */
@@ -83,15 +91,7 @@ export const REFUSED = [
   "multicluster-session-affinity-filter",
   "topology-affinity-filter",
   "destination-endpoint-served-verifier",
-  "disagg-profile-handler",
-  "pd-profile-handler",
-  "disagg-headers-handler",
-  "prefill-header-handler",
-  "data-parallel-profile-handler",
   "header-profile-handler",
-  "prefix-based-pd-decider",
-  "always-disagg-pd-decider",
-  "always-disagg-multimodal-decider",
   "multicluster-approx-prefix-cache-producer",
   "precise-prefix-cache-producer",
   "predicted-latency-producer",

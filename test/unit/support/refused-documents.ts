@@ -169,7 +169,7 @@ export const REFUSED_DOCUMENTS: [string, unknown, string][] = [
     documentOf([Q, { type: "single-profile-handler" }], {
       schedulingProfiles: [{ name: "a" }, { name: "b" }],
     }),
-    "schedulingProfiles: […] — single-profile-handler runs one profile only",
+    "schedulingProfiles: […] — single-profile-handler and data-parallel-profile-handler run one profile only",
   ],
   [
     "an unknown gate",
