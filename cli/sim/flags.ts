@@ -5,7 +5,8 @@ import { GATEWAYS_MAX, REPLICAS_MAX, REQUESTS_MAX } from "../../host-sim/fleet/c
 import { ENGINE_PRESETS } from "../../host-sim/fleet/engine-presets.ts";
 import type { Setting } from "../../host-sim/fleet/experiments/index.ts";
 import { SimFlagError } from "./errors.ts";
-import { isPolicy, policyNames, type SimJob, type SimSource, workloadNames } from "./job.ts";
+import { ALL_BOTH, parseSplit, replicasOf, SPLIT_SYNTAX, type Split } from "../../host-sim/fleet/roles.ts";
+import { isPolicy, pdPolicyNames, policyNames, type SimJob, type SimSource, workloadNames } from "./job.ts";
 import { THREADS_MAX } from "./runner.ts";
 
 /** Options as given, defaults filled in. */
@@ -20,6 +21,13 @@ export interface SimFlags {
   /** True: in all settings of the targets. */
   readonly targets?: true | readonly Setting[];
   readonly replicas?: number;
+  /** Roles of the replicas. */
+  readonly split?: Split;
+  /** Every run is carried out with each of these. */
+  readonly splits?: readonly Split[];
+  /** "both": an elastic fleet, said against a split. */
+  readonly roles?: string;
+  readonly transferGbps?: number;
   readonly gateways: number;
   readonly workers: number;
   readonly scrapeMs: number;
@@ -87,7 +95,13 @@ function setting(text: string): Setting {
   };
 }
 
-const policy = oneOf(() => [...policyNames(), "epp=FILE"], isPolicy);
+function split(text: string): Split {
+  const read = parseSplit(text);
+  if (read === undefined) throw new InvalidArgumentError(`expected ${SPLIT_SYNTAX}`);
+  return read;
+}
+
+const policy = oneOf(() => [...policyNames(), ...pdPolicyNames(), "epp=FILE"], isPolicy);
 const workload = oneOf(workloadNames, (text) => workloadNames().includes(text));
 const shareOf = oneOf(
   () => SHARE_OF,
@@ -107,7 +121,8 @@ export function simCommand(): Command {
     .option("--workload <names>", `drawn workloads: ${workloadNames().join(", ")}`, listOf(workload))
     .option(
       "--policy <names>",
-      `of ${policyNames().join(", ")}; epp=FILE is epp with that EndpointPickerConfig (JSON)`,
+      `of ${policyNames().join(", ")}; epp=FILE is epp with that EndpointPickerConfig (JSON); ` +
+        `for prefill and decode replicas ${pdPolicyNames().join(", ")}`,
       listOf(policy),
       listOf(policy)(POLICIES_DEFAULT),
     )
@@ -138,6 +153,21 @@ export function simCommand(): Command {
         .implies({ policy: policyNames() }),
     )
     .option("--replicas <n>", "replicas; 16, or the workload's own, when absent", whole(1, REPLICAS_MAX))
+    .addOption(
+      new Option("--split <P:D>", "prefill and decode replicas, P:D:B with B that do both; both: all do both")
+        .argParser(split)
+        .conflicts(["replicas", "roles"]),
+    )
+    .addOption(
+      new Option(
+        "--splits <list>",
+        "the same runs with each of these, e.g. 4:12,8:8,both; says which is best",
+      )
+        .argParser(listOf(split))
+        .conflicts(["split", "roles"]),
+    )
+    .addOption(new Option("--roles <roles>", "both: every replica does both (the default)").choices(["both"]))
+    .option("--transfer-gbps <n>", "speed of a KV transfer, Gbit/s; 160 when absent", real(0.001, 100_000))
     .option("--gateways <n>", "gateways in front of them", whole(1, GATEWAYS_MAX), 1)
     .option("--workers <n>", "workers of one gateway (epp)", whole(1, WORKERS_MAX), 4)
     .option("--scrape-ms <ms>", "time between two scrapes", real(1, SCRAPE_MS_MAX), 50)
@@ -170,7 +200,8 @@ export function sourcesOf({ trace, workload: names }: SimFlags): SimSource[] {
 
 /** What all runs of a call have in common. */
 export function jobCommon(flags: SimFlags, wasm: string): Omit<SimJob, "source" | "rate" | "policy"> {
-  const { requests, replicas, tickMs, chunkTokens } = flags;
+  const { requests, replicas, tickMs, chunkTokens, transferGbps } = flags;
+  const split = flags.roles === undefined ? flags.split : ALL_BOTH;
   return {
     seed: flags.seed,
     gateways: flags.gateways,
@@ -187,19 +218,36 @@ export function jobCommon(flags: SimFlags, wasm: string): Omit<SimJob, "source" 
     },
     ...(requests === undefined ? {} : { requests }),
     ...(replicas === undefined ? {} : { replicas }),
+    ...(split === undefined ? {} : { split }),
+    ...(transferGbps === undefined ? {} : { transferGbps }),
   };
 }
 
 /**
- * The runs that options ask for: workloads, then rates, then policies, the last varying fastest.
+ * The runs that options ask for: workloads, then rates, then splits, then policies, the last varying fastest.
  * @throws SimFlagError
  */
 export function jobsOf(flags: SimFlags, wasm: string): SimJob[] {
   const sources = sourcesOf(flags);
-  const runs = sources.length * flags.rate.length * flags.policy.length;
+  const fleets = fleetsOf(flags);
+  const runs = sources.length * flags.rate.length * fleets.length * flags.policy.length;
   if (runs > RUNS_MAX) throw new SimFlagError("--policy", flags.policy.join(","), `at most ${RUNS_MAX} runs`);
   const common = jobCommon(flags, wasm);
   return sources.flatMap((source) =>
-    flags.rate.flatMap((rate) => flags.policy.map((name) => ({ ...common, source, rate, policy: name }))),
+    flags.rate.flatMap((rate) =>
+      fleets.flatMap((fleet) =>
+        flags.policy.map((name) => ({ ...common, ...fleet, source, rate, policy: name })),
+      ),
+    ),
   );
+}
+
+// Of several splits, one that leaves the number of replicas open has that of the others.
+function fleetsOf({ splits, replicas }: SimFlags): Pick<SimJob, "split" | "replicas">[] {
+  if (splits === undefined) return [{}];
+  const sizes = new Set(splits.map(replicasOf).filter((size) => size > 0));
+  if (replicas !== undefined) sizes.add(replicas);
+  if (sizes.size > 1) throw new SimFlagError("--splits", [...sizes].join(" and "), "one number of replicas");
+  const [size] = sizes;
+  return splits.map((split) => ({ split, ...(size === undefined ? {} : { replicas: size }) }));
 }

@@ -1,9 +1,11 @@
 // One run of the fleet simulator as data that can go to another thread, and how it is carried out.
 import { readFile } from "node:fs/promises";
+import type { EngineConfig } from "../../host-sim/model-server/engine-types.ts";
 import { ENGINE_PRESETS } from "../../host-sim/fleet/engine-presets.ts";
 import { eppPolicy } from "../../host-sim/fleet/epp-gateway.ts";
-import { POLICIES } from "../../host-sim/fleet/policies/index.ts";
+import { PD_POLICIES, POLICIES } from "../../host-sim/fleet/policies/index.ts";
 import { type FleetSummary, type Slo, summarizeRun } from "../../host-sim/fleet/report/index.ts";
+import { replicasOf, type Split, splitText, withRoles } from "../../host-sim/fleet/roles.ts";
 import { runFleet } from "../../host-sim/fleet/run.ts";
 import { GENERATORS, generate, readTrace, reuseCeiling } from "../../host-sim/fleet/sources/index.ts";
 import type { Policy, ReplicaSpec, RunRecord, Workload } from "../../host-sim/fleet/types.ts";
@@ -31,6 +33,10 @@ export interface SimJob {
   readonly sampleMs: number;
   /** A name of ENGINE_PRESETS. */
   readonly engine: string;
+  /** Roles of the replicas; absent: every replica does both, and no report mentions it. */
+  readonly split?: Split;
+  /** Speed of one KV transfer, gigabits a second; absent: the engine's. */
+  readonly transferGbps?: number;
   readonly slo: Slo;
   readonly epp: SimEppOptions;
 }
@@ -52,6 +58,7 @@ export interface SimResult {
 
 /** Replicas of a trace unless the command line says otherwise. */
 export const TRACE_REPLICAS = 16;
+const BYTES_PER_MS_PER_GBPS = 125_000;
 const EPP = "epp";
 const EPP_FILE = "epp=";
 /** Workloads a thread keeps: the runs of one workload usually follow one another. */
@@ -65,14 +72,22 @@ interface Prepared {
 
 const prepared = new Map<string, Promise<Prepared>>();
 
-/** Names that `--policy` takes. */
+/** Names that `--policy` takes for any fleet. */
 export function policyNames(): readonly string[] {
   return [EPP, ...POLICIES.map(({ name }) => name)];
 }
 
+/** Names that `--policy` takes for fleets of prefill and decode replicas. */
+export function pdPolicyNames(): readonly string[] {
+  return PD_POLICIES.map(({ name }) => name);
+}
+
 /** Whether `--policy` takes a name, "epp=FILE" included. */
 export function isPolicy(name: string): boolean {
-  return policyNames().includes(name) || (name.startsWith(EPP_FILE) && name.length > EPP_FILE.length);
+  return (
+    [...policyNames(), ...pdPolicyNames()].includes(name) ||
+    (name.startsWith(EPP_FILE) && name.length > EPP_FILE.length)
+  );
 }
 
 /** Names that `--workload` takes. */
@@ -86,18 +101,20 @@ export async function runJob(
   onProgress: (ended: number, requests: number) => void = () => {},
 ): Promise<SimResult> {
   const source = await prepare(job);
-  const { workload, replicas } = source;
-  const { seed, gateways, scrapeMs, sampleMs } = job;
+  const { workload } = source;
+  const { seed, gateways, scrapeMs, sampleMs, split } = job;
+  const replicas = split === undefined ? source.replicas : withRoles(source.replicas, split);
   const policy = await policyOf(job);
   const options = { replicas, policy, workload, seed, gateways, scrapeMs, sampleMs, onProgress };
   const record = await runFleet(options);
   const summary = summarizeRun(record, workload, job.slo, () => (source.ceiling ??= reuseCeiling(workload)));
-  return { summary, record };
+  const fleet = split === undefined ? {} : { fleet: splitText(split) };
+  return { summary: { ...summary, ...fleet }, record };
 }
 
 async function policyOf({ policy: name, epp }: SimJob): Promise<Policy> {
   if (name !== EPP && !name.startsWith(EPP_FILE)) {
-    const found = POLICIES.find((policy) => policy.name === name);
+    const found = [...POLICIES, ...PD_POLICIES].find((policy) => policy.name === name);
     if (found === undefined) throw new SimFlagError("--policy", name, policyNames().join(", "));
     return found;
   }
@@ -113,8 +130,8 @@ async function policyOf({ policy: name, epp }: SimJob): Promise<Policy> {
 }
 
 function prepare(job: SimJob): Promise<Prepared> {
-  const { source, rate, seed, requests, replicas, engine } = job;
-  const key = JSON.stringify([source, rate, seed, requests, replicas, engine]);
+  const { source, rate, seed, requests, engine, transferGbps } = job;
+  const key = JSON.stringify([source, rate, seed, requests, fleetSize(job), engine, transferGbps]);
   let found = prepared.get(key);
   if (found === undefined) {
     for (const old of [...prepared.keys()].slice(0, prepared.size + 1 - WORKLOADS_KEPT)) prepared.delete(old);
@@ -123,12 +140,21 @@ function prepare(job: SimJob): Promise<Prepared> {
   return found;
 }
 
+// A split that leaves the number open has the fleet's own.
+function fleetSize({ split, replicas }: SimJob): number | undefined {
+  return split === undefined || replicasOf(split) === 0 ? replicas : replicasOf(split);
+}
+
 async function read(job: SimJob): Promise<Prepared> {
-  const { source, seed, rate: rateFactor, requests, replicas } = job;
+  const { source, seed, rate: rateFactor, requests, transferGbps } = job;
+  const replicas = fleetSize(job);
   const preset = ENGINE_PRESETS.find(({ name }) => name === job.engine);
   if (preset === undefined)
     throw new SimFlagError("--engine", job.engine, ENGINE_PRESETS.map(({ name }) => name).join(", "));
-  const engine = preset.config;
+  const engine: EngineConfig = {
+    ...preset.config,
+    ...(transferGbps === undefined ? {} : { transferBytesPerMs: transferGbps * BYTES_PER_MS_PER_GBPS }),
+  };
   const common = { seed, rateFactor, ...(requests === undefined ? {} : { requests }) };
   if (source.kind === "generator") {
     const options = { ...common, engine, ...(replicas === undefined ? {} : { replicas }) };

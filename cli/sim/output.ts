@@ -4,11 +4,13 @@ import { join } from "node:path";
 import { OURS } from "../../host-sim/fleet/experiments/index.ts";
 import {
   fleetDocument,
+  namedByFleet,
   type PlotFile,
   plotFiles,
   type RatedRun,
   type RecordedRun,
   runsReport,
+  splitsReport,
 } from "../../host-sim/fleet/report/index.ts";
 import { ROOT } from "../envoy.ts";
 import type { Outcome } from "./experiments.ts";
@@ -17,9 +19,14 @@ import type { SimFlags } from "./flags.ts";
 /** Writes the files of `--out`, if it was given. @returns what goes to standard output */
 export async function writeReport(flags: SimFlags, runs: readonly RecordedRun[]): Promise<string> {
   const rated = runs.map(({ rate, summary }) => ({ rate, summary }));
-  const plots = (): Promise<PlotFile[]> => plotFiles(runs, settingOf(flags), flags.sloTtftMs);
   const setting = `${settingOf(flags)}, seed ${flags.seed}`;
-  return write(flags, runsReport(rated, setting, OURS), rated, plots);
+  if (flags.splits === undefined) {
+    const plots = (): Promise<PlotFile[]> => plotFiles(runs, settingOf(flags), flags.sloTtftMs);
+    return write(flags, runsReport(rated, setting, OURS), rated, plots);
+  }
+  const named = namedByFleet(runs);
+  const plots = (): Promise<PlotFile[]> => plotFiles(named, settingOf(flags), flags.sloTtftMs);
+  return write(flags, splitsReport(rated, setting), rated, plots);
 }
 
 /** The same for an experiment, which has no plots. */

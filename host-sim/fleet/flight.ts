@@ -42,11 +42,15 @@ export interface Flight {
 /** How a request ended; "" = answered. */
 export type Failure = RequestRecord["failure"];
 
-/** What the gateway is told of its end: the answering replica's counts, whose usage leaves out pulled tokens. */
-export function endingOf({ request, leg }: Flight, status: number): Ending {
+/**
+ * What the gateway is told of its end. vLLM's usage leaves pulled tokens out of the cached ones; llm-d's sidecar writes
+ * those of its prefill leg there (llm-d-router, pkg/sidecar/proxy/connector_nixlv2.go at 05457890).
+ */
+export function endingOf({ request, leg, prompt, choice }: Flight, status: number): Ending {
   const { promptTokens } = request;
   const engineRequest = leg?.kind === "decode" ? leg.engineRequest : undefined;
-  const cachedTokens = Math.max(0, engineRequest?.cachedTokens ?? 0);
+  const bySidecar = choice.prefillBy === "gateway" ? undefined : prompt?.cachedTokens;
+  const cachedTokens = bySidecar ?? Math.max(0, engineRequest?.cachedTokens ?? 0);
   return { status, promptTokens, outputTokens: engineRequest?.generatedTokens ?? 0, cachedTokens };
 }
 

@@ -81,6 +81,32 @@ describe("the options of npm run sim", () => {
     });
   });
 
+  it("give replicas roles, and carry every run out with every split", () => {
+    const [split] = jobs("--split", "4:12", "--policy", "llm-d-pd", "--transfer-gbps", "400");
+    expect(split).toMatchObject({
+      policy: "llm-d-pd",
+      split: { prefill: 4, decode: 12, both: 0 },
+      transferGbps: 400,
+    });
+    expect(jobs("--roles", "both")[0]!.split).toEqual({ prefill: 0, decode: 0, both: 0 });
+    const made = jobs("--splits", "4:12,both", "--rate", "1,2", "--policy", "priced-pd,epp");
+    expect(made.map(({ rate, split, replicas, policy }) => [rate, split?.prefill, replicas, policy])).toEqual(
+      [
+        [1, 4, 16, "priced-pd"],
+        [1, 4, 16, "epp"],
+        [1, 0, 16, "priced-pd"],
+        [1, 0, 16, "epp"],
+        [2, 4, 16, "priced-pd"],
+        [2, 4, 16, "epp"],
+        [2, 0, 16, "priced-pd"],
+        [2, 0, 16, "epp"],
+      ],
+    );
+    expect(jobs("--splits", "both", "--replicas", "4")[0]!.replicas).toBe(4);
+    expect(() => jobs("--splits", "4:12,4:4")).toThrow('"16 and 8", expected one number of replicas');
+    expect(() => jobs("--splits", "4:12", "--replicas", "8")).toThrow("expected one number of replicas");
+  });
+
   it.each([
     [["--policy", "best"], "--policy <names>", "round-robin"],
     [["--policy", "epp="], "--policy <names>", "epp=FILE"],
@@ -98,6 +124,13 @@ describe("the options of npm run sim", () => {
     [["--requests", ""], "--requests <n>", "from 1 to 1000000"],
     [["--engine", "abacus"], "--engine <name>", "expected llama-70b-fp8-2xh100, chunked-10k"],
     [["--threads", "0"], "--threads <n>", "from 1 to"],
+    [["--split", "4"], "--split <P:D>", "expected PREFILL:DECODE"],
+    [["--splits", "4:4,4:0"], "--splits <list>", "expected PREFILL:DECODE"],
+    [["--split", "4:4", "--replicas", "8"], "--split <P:D>", "cannot be used with option '--replicas <n>'"],
+    [["--split", "4:4", "--roles", "both"], "--split <P:D>", "cannot be used with option '--roles <roles>'"],
+    [["--splits", "4:4", "--split", "4:4"], "--splits <list>", "cannot be used with option '--split <P:D>'"],
+    [["--roles", "decode"], "--roles <roles>", "Allowed choices are both"],
+    [["--transfer-gbps", "0"], "--transfer-gbps <n>", "from 0.001 to 100000"],
   ])("refuse %j, naming the option and what it takes", (args, option, expected) => {
     let message = "";
     try {
@@ -188,6 +221,32 @@ describe("npm run sim", () => {
       expect(await readFile(join(folder, "report.md"), "utf8")).toBe(stdout);
       expect(JSON.parse(await readFile(join(folder, "report.json"), "utf8"))).toMatchObject({ seed: 1 });
       expect(await readFile(join(folder, "ttft-chats-1.svg"), "utf8")).toContain("<svg");
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  });
+
+  it("says which split is best, and draws a line for each", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "epp-sim-"));
+    try {
+      const args = [
+        "--requests",
+        "60",
+        "--splits",
+        "1:3,2:2,both",
+        "--policy",
+        "priced-pd",
+        "--rate",
+        "0.5,1",
+      ];
+      const { stdout } = await sim(...args, "--out", folder);
+      expect(stdout).toMatch(/^### chats: best split of each rate; /);
+      expect(stdout).toMatch(/\n\| priced-pd \| × 0\.5 \| (1:3|2:2|both) \|/);
+      for (const fleet of ["1:3", "2:2", "both"]) {
+        expect(stdout).toContain(`\n| priced-pd ${fleet} | `);
+        expect(await readFile(join(folder, "rates-chats.svg"), "utf8")).toContain(`priced-pd ${fleet}`);
+      }
+      expect(stdout).toContain("| prompts computed elsewhere |");
     } finally {
       await rm(folder, { recursive: true });
     }

@@ -49,6 +49,7 @@ describe("summarizeRun", () => {
       failures: 0,
       failureKinds: {},
       preemptions: 3,
+      replicaHours: 4000 / 3_600_000,
       durationMs: 10_000,
       wallMs: 7,
     } satisfies FleetSummary);

@@ -1,10 +1,22 @@
 // What the gateways of all policies have in common: who is ready, whose requests are where, and retries.
 import { hashText } from "../../model-server/block-hash.ts";
 import { Random } from "../../workload/random.ts";
-import type { Choice, Ending, FleetRequest, Gateway, GatewayContext, ReplicaSpec, Scrape } from "../types.ts";
+import type {
+  Choice,
+  Ending,
+  FleetRequest,
+  Gateway,
+  GatewayContext,
+  PrefillOutcome,
+  ReplicaSpec,
+  Scrape,
+} from "../types.ts";
 
 /** Replicas that a request is sent to at most after the first one refused the connection. */
 export const RETRIES_MAX = 2;
+
+/** The part of a choice that says who computes the prompt. */
+export type PrefillChoice = Required<Pick<Choice, "prefill" | "prefillBy">>;
 
 /** One request that this gateway has sent out. */
 interface Flight<Kept> {
@@ -46,6 +58,21 @@ export abstract class PolicyGateway<Kept = undefined> implements Gateway {
    * @returns 1…1 + RETRIES_MAX different ones of `ready`, best first
    */
   protected abstract order(request: FleetRequest, ready: readonly number[], nowMs: number): readonly number[];
+
+  /** Where else the prompt is computed, once `assigned` has been told; undefined: at `endpoint` itself. */
+  protected prefillAt(_request: FleetRequest, _endpoint: number, _nowMs: number): PrefillChoice | undefined {
+    return undefined;
+  }
+
+  /** Where a prompt is computed next whose prefill leg has ended; undefined: where the request is answered. */
+  protected prefillNext(
+    _request: FleetRequest,
+    replica: number,
+    { failure }: PrefillOutcome,
+    _nowMs: number,
+  ): PrefillChoice | undefined {
+    return failure === "" ? { prefill: replica, prefillBy: "gateway" } : undefined;
+  }
 
   /** The request goes to `endpoint`. @returns what the policy wants back when it ends */
   protected abstract assigned(request: FleetRequest, endpoint: number, nowMs: number): Kept;
@@ -96,7 +123,26 @@ export abstract class PolicyGateway<Kept = undefined> implements Gateway {
     if (ready.length === 0) return { endpoint: -1 };
     const [endpoint, ...fallbacks] = this.order(request, ready, nowMs);
     this.send(request, endpoint!, fallbacks, nowMs);
-    return { endpoint: endpoint!, fallbacks };
+    return { endpoint: endpoint!, fallbacks, ...this.prefillAt(request, endpoint!, nowMs) };
+  }
+
+  /** Where a request under way is answered. */
+  protected endpointOf({ index }: FleetRequest): number {
+    return this.flights.get(index)!.endpoint;
+  }
+
+  /** Ready replicas that compute prompts for others, `but` not this one; ascending. */
+  protected prefillers(but: number): number[] {
+    const found: number[] = [];
+    for (const [replica, { ready, role }] of this.scrapes.entries()) {
+      if (ready && role !== "decode" && replica !== but) found.push(replica);
+    }
+    return found;
+  }
+
+  prefillEnded(request: FleetRequest, replica: number, outcome: PrefillOutcome, nowMs: number): Choice {
+    const { endpoint, fallbacks } = this.flights.get(request.index)!;
+    return { endpoint, fallbacks, ...this.prefillNext(request, replica, outcome, nowMs) };
   }
 
   connectFailed(request: FleetRequest, endpoint: number, nowMs: number): void {

@@ -68,37 +68,58 @@ export function matchedBlocks(
   return matched;
 }
 
-class LlmDGateway extends PolicyGateway {
+/** A pick, and what it would have to compute of the prompt. */
+interface Picked {
+  readonly replica: number;
+  readonly uncachedTokens: number;
+}
+
+/** The gateway of "llm-d"; its choice of one replica serves other profiles too. */
+export class LlmDGateway extends PolicyGateway {
   private readonly context: GatewayContext;
   private readonly caches: (LruBlocks | undefined)[];
   private nextCleanUpMs = CLEAN_UP_MS;
 
-  constructor(context: GatewayContext) {
-    super(context, NAME);
+  constructor(context: GatewayContext, policy = NAME) {
+    super(context, policy);
     this.context = context;
     this.caches = context.replicas.map(() => undefined);
   }
 
   protected order(request: FleetRequest, ready: readonly number[], nowMs: number): number[] {
     this.cleanUp(nowMs);
+    // The pick is one address, without others to fall back on.
+    return [this.pick(request, ready).replica];
+  }
+
+  /** The candidate with the highest score, equal ones by chance. @param candidates at least one */
+  protected pick(request: FleetRequest, candidates: readonly number[]): Picked {
     const hashes = this.blocksOf(request);
     const matched = matchedBlocks(this.caches, hashes);
-    const queues = queueScores(ready.map((replica) => this.scrapes[replica]!.waiting));
+    const queues = queueScores(candidates.map((replica) => this.scrapes[replica]!.waiting));
     const scores = new Map<number, number>();
-    for (const [i, replica] of ready.entries()) {
+    for (const [i, replica] of candidates.entries()) {
       const kvCache = kvCacheScore(this.scrapes[replica]!.kvUsage);
       scores.set(replica, totalScore(queues[i]!, kvCache, prefixScore(matched[replica]!, hashes.length)));
     }
-    // The pick is one address, without others to fall back on.
-    return cheapest(ready, (replica) => -scores.get(replica)!, this.random, 1);
+    const [replica] = cheapest(candidates, (one) => -scores.get(one)!, this.random, 1);
+    const cachedTokens = matched[replica!]! * this.blockTokens();
+    const uncachedTokens = Math.max(0, request.promptTokens - cachedTokens);
+    return { replica: replica!, uncachedTokens };
   }
 
-  // The first pick of a replica fixes the size of its LRU. It outlives restarts of the engine behind the
-  // address.
   protected assigned(request: FleetRequest, endpoint: number): undefined {
-    this.caches[endpoint] ??= new LruBlocks(this.capacityOf(endpoint));
-    this.caches[endpoint].touch(this.blocksOf(request));
+    this.remember(request, endpoint);
     return undefined;
+  }
+
+  /**
+   * The replica will have the prompt. The first pick of a replica fixes the size of its LRU. It outlives restarts of
+   * the engine behind the address.
+   */
+  protected remember(request: FleetRequest, replica: number): void {
+    this.caches[replica] ??= new LruBlocks(this.capacityOf(replica));
+    this.caches[replica].touch(this.blocksOf(request));
   }
 
   // vLLM's num_gpu_blocks, in the engine's blocks, though the entries are blocks of 64 tokens or more.
@@ -108,11 +129,15 @@ class LlmDGateway extends PolicyGateway {
   }
 
   private blocksOf(request: FleetRequest): Float64Array {
-    const blockTokens = Math.max(BLOCK_TOKENS_MIN, this.scrapes[0]!.blockTokens);
+    const blockTokens = this.blockTokens();
     return promptBlocks(request, this.context.blockHashes(request, blockTokens), blockTokens);
   }
 
-  private cleanUp(nowMs: number): void {
+  private blockTokens(): number {
+    return Math.max(BLOCK_TOKENS_MIN, this.scrapes[0]!.blockTokens);
+  }
+
+  protected cleanUp(nowMs: number): void {
     if (nowMs < this.nextCleanUpMs) return;
     this.nextCleanUpMs = nowMs + CLEAN_UP_MS;
     for (const [replica, { ready }] of this.scrapes.entries()) {

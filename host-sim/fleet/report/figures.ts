@@ -1,5 +1,5 @@
 // The figures that policies are compared by: where each is found, how it reads, and which way is better.
-import type { FleetSummary } from "./summary.ts";
+import type { Disaggregation, FleetSummary } from "./summary.ts";
 
 /** A figure of a run. */
 export interface Figure {
@@ -84,6 +84,36 @@ export const FIGURES = {
     title: "preemptions",
     unit: "",
     value: (run: FleetSummary) => run.preemptions,
+    text: whole,
+    better: "low",
+  },
+} satisfies Readonly<Record<string, Figure>>;
+
+const handedOver = (value: (of: Disaggregation) => number): Of => {
+  return ({ disaggregation }) => (disaggregation === undefined ? Number.NaN : value(disaggregation));
+};
+
+/** Figures of runs in which one replica computed prompts for another, in the order of the report's columns. */
+export const PD_FIGURES = {
+  disaggregated: share(
+    "prompts computed elsewhere",
+    handedOver((of) => of.share),
+  ),
+  handover: time(
+    "mean handover",
+    handedOver((of) => of.handoverMs),
+  ),
+  pulled: {
+    ...share(
+      "their tokens pulled",
+      handedOver((of) => of.pulledShare),
+    ),
+    better: "low",
+  },
+  failedPrefills: {
+    title: "failed prefill legs",
+    unit: "",
+    value: handedOver((of) => of.failedPrefills),
     text: whole,
     better: "low",
   },

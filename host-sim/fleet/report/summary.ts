@@ -2,6 +2,8 @@
 import { percentile } from "../../workload/report.ts";
 import type { LoadSample, RequestRecord, RunRecord, Workload } from "../types.ts";
 
+const MS_PER_HOUR = 3_600_000;
+
 /** What a request is promised where its client asks for nothing of its own, ms. */
 export interface Slo {
   /** Arrival to first token at most. */
@@ -25,6 +27,8 @@ export interface Distribution {
 export interface FleetSummary {
   readonly policy: string;
   readonly workload: string;
+  /** Replicas by role, e.g. "4:12"; absent where nobody asked for roles. */
+  readonly fleet?: string;
   readonly requests: number;
   readonly replicas: number;
   /** Requests over the time from the first arrival to the last, 1/s. */
@@ -62,10 +66,26 @@ export interface FleetSummary {
   /** Failures by kind, only those that occurred. */
   readonly failureKinds: Readonly<Record<string, number>>;
   readonly preemptions: number;
+  /** Time that replicas had a process, summed, hours. */
+  readonly replicaHours: number;
+  /** Absent when every prompt was computed where it was answered, and no prefill leg was tried. */
+  readonly disaggregation?: Disaggregation;
   /** First arrival to last answer, ms. */
   readonly durationMs: number;
   /** What the run took, ms of real time. */
   readonly wallMs: number;
+}
+
+/** What became of prompts that one replica computed for another. */
+export interface Disaggregation {
+  /** Of all requests. */
+  readonly share: number;
+  /** From computed there to complete here: the wait for room and the transfer. Mean, ms. */
+  readonly handoverMs: number;
+  /** Tokens that crossed over, of those requests' prompt tokens. */
+  readonly pulledShare: number;
+  /** Prefill legs that failed or were given up. */
+  readonly failedPrefills: number;
 }
 
 /** A run at a multiple of its workload's own rate. */
@@ -135,9 +155,25 @@ export function summarizeRun(
     failures: requests.length - answered.length,
     failureKinds,
     preemptions: sum(record.totals, ({ preemptions }) => preemptions),
+    replicaHours: sum(record.totals, ({ upMs }) => upMs) / MS_PER_HOUR,
+    ...disaggregationOf(requests),
     durationMs,
     wallMs: record.wallMs,
   };
+}
+
+function disaggregationOf(requests: readonly RequestRecord[]): Pick<FleetSummary, "disaggregation"> {
+  const handedOver = requests.flatMap(({ handover }) => (handover === undefined ? [] : [handover]));
+  const failedPrefills = sum(requests, (request) => request.failedPrefills ?? 0);
+  if (handedOver.length === 0 && failedPrefills === 0) return {};
+  const promptTokens = sum(requests, ({ handover, promptTokens }) => (handover ? promptTokens : 0));
+  const disaggregation: Disaggregation = {
+    share: handedOver.length / requests.length,
+    handoverMs: distribution(handedOver.map(({ prefilledMs, pulledMs }) => pulledMs - prefilledMs)).mean,
+    pulledShare: sum(handedOver, ({ pulledTokens }) => pulledTokens) / promptTokens,
+    failedPrefills,
+  };
+  return { disaggregation };
 }
 
 function checkSlo(name: string, ms: number): void {

@@ -1,8 +1,10 @@
 // Runs as Markdown tables: all figures of each, one against the others, one figure over the rates.
-import { type Figure, FIGURES, headed, timesBetter, timesText } from "./figures.ts";
+import { type Figure, FIGURES, headed, PD_FIGURES, timesBetter, timesText } from "./figures.ts";
 import type { FleetSummary, RatedRun } from "./summary.ts";
 
 const COLUMNS: readonly Figure[] = Object.values(FIGURES);
+/** Columns of tables in which a run disaggregated. */
+const PD_COLUMNS: readonly Figure[] = Object.values(PD_FIGURES);
 const COMPARED: readonly Figure[] = [
   FIGURES.ttftMean,
   FIGURES.ttftP90,
@@ -18,9 +20,11 @@ const COMPARED: readonly Figure[] = [
  * column is bold, wherever it occurs, unless all runs share it. "–" = not measured.
  */
 export function markdownTable(runs: readonly FleetSummary[]): string {
-  const columns = COLUMNS.map((figure) => cells(figure, runs.map(figure.value)));
+  const disaggregated = runs.some(({ disaggregation }) => disaggregation !== undefined);
+  const figures = disaggregated ? [...COLUMNS, ...PD_COLUMNS] : COLUMNS;
+  const columns = figures.map((figure) => cells(figure, runs.map(figure.value)));
   const rows = runs.map((run, row) => [run.policy, ...columns.map((column) => column[row]!), failures(run)]);
-  return markdownRows(["policy", ...COLUMNS.map(headed), "failures"], rows);
+  return markdownRows(["policy", ...figures.map(headed), "failures"], rows);
 }
 
 /**
