@@ -7,6 +7,7 @@ import { KubernetesDiscovery } from "./discovery/kubernetes/discovery.ts";
 import { StaticDiscovery } from "./discovery/static.ts";
 import type { DiscoverySettings, PoolSettings, Settings } from "./config/settings.ts";
 import type { TransportFactory } from "./endpoint-monitor.ts";
+import { type BlockSink, NO_SINK } from "./kv-events/block-sink.ts";
 import { type Logger, makeLogger } from "./log.ts";
 import { Pool } from "./pool.ts";
 import { ControlClient } from "./push/control-client.ts";
@@ -26,6 +27,8 @@ export interface Replacements {
   readonly resolver?: NameResolver;
   readonly random?: () => number;
   readonly environment?: NodeJS.ProcessEnv;
+  /** Follows what the replicas' caches hold. */
+  readonly blockSink?: BlockSink;
   /** A source of another kind, or another timing; undefined = the one of the settings. */
   readonly makeDiscovery?: (settings: DiscoverySettings) => Discovery | undefined;
 }
@@ -108,6 +111,7 @@ export class Sidecar {
       random: replacements.random ?? Math.random,
       log: this.log.child({ pool: settings.name }),
       environment: replacements.environment ?? process.env,
+      blockSink: replacements.blockSink ?? NO_SINK,
     });
   }
 

@@ -165,6 +165,47 @@ export class ControlRefusedError extends SidecarError {
   }
 }
 
+/** A KV event message of an engine is not what engines publish; `field` names what is wrong. */
+export class BadEventError extends SidecarError {
+  readonly code = "kv-event-invalid";
+  constructor(
+    readonly field: string,
+    value: unknown,
+    expected: string,
+  ) {
+    super(`${field} is ${shown(value)}, expected ${expected}`);
+  }
+}
+
+/** A tokenizer file, or what a server says of its tokens, does not tell the bytes of token ids. */
+export class TokenizerError extends SidecarError {
+  readonly code = "tokenizer-invalid";
+  constructor(source: string, field: string, expected: string) {
+    super(`tokenizer ${JSON.stringify(source)}: ${field}: expected ${expected}`);
+  }
+}
+
+/** KV events are configured and the library that receives them cannot be loaded. */
+export class ZeromqMissingError extends SidecarError {
+  readonly code = "zeromq-missing";
+  constructor(cause: unknown) {
+    super(
+      `KV events need the npm package zeromq beside the sidecar (npm install zeromq): ${messageOf(cause)}`,
+    );
+  }
+}
+
+/** Longest quotation of a value, characters. */
+const SHOWN_MAX = 60;
+
+function shown(value: unknown): string {
+  if (value === undefined) return "missing";
+  if (Array.isArray(value)) return `an array of ${value.length}`;
+  if (typeof value === "object" && value !== null) return "a map";
+  const text = String(value);
+  return text.length > SHOWN_MAX ? `${text.slice(0, SHOWN_MAX)}…` : text;
+}
+
 /** The text of anything that was thrown. */
 export function messageOf(cause: unknown): string {
   return cause instanceof Error ? cause.message : String(cause);

@@ -13,6 +13,8 @@ import {
 import { EndpointMonitor, type MonitorContext, type TransportFactory } from "./endpoint-monitor.ts";
 import { codeOf } from "./errors.ts";
 import { GpuMonitor } from "./gpu-monitor.ts";
+import type { BlockSink } from "./kv-events/block-sink.ts";
+import { KvEventsMonitor } from "./kv-events/monitor.ts";
 import type { Logger } from "./log.ts";
 import type { PoolPolicy } from "./policy.ts";
 import { addCounts, emptyCounts, type PollCounts } from "./scrape/poller.ts";
@@ -41,6 +43,8 @@ export interface PoolContext {
   readonly random: () => number;
   readonly log: Logger;
   readonly environment: NodeJS.ProcessEnv;
+  /** Is told what the replicas' caches hold. */
+  readonly blockSink: BlockSink;
 }
 
 /** Things left out since start, or in the present list, for metrics. */
@@ -69,6 +73,7 @@ export class Pool {
   /** Called after each raise of `revision`. */
   onChange: () => void = () => undefined;
   readonly gpus: GpuMonitor | null;
+  readonly kvEvents: KvEventsMonitor | null;
   /** Scrapes of endpoints that are no longer known, so that totals never fall. */
   readonly retiredPolls: PollCounts = emptyCounts();
   private readonly slots = new SlotTable(POOL_ENDPOINTS_MAX);
@@ -77,7 +82,7 @@ export class Pool {
   private listed = false;
   private settleByMs = Number.POSITIVE_INFINITY;
 
-  /** @throws FileReadError, ConfigError from the credentials */
+  /** @throws FileReadError, ConfigError from the credentials, TokenizerError */
   constructor(
     readonly settings: PoolSettings,
     private readonly context: PoolContext,
@@ -89,6 +94,15 @@ export class Pool {
       dcgm === null || this.gpuCredentials === null
         ? null
         : new GpuMonitor({ ...context, settings: dcgm, credentials: this.gpuCredentials });
+    this.kvEvents =
+      settings.kvEvents === null
+        ? null
+        : new KvEventsMonitor({
+            settings: settings.kvEvents,
+            credentials: () => this.credentials.current,
+            sink: context.blockSink,
+            log: context.log,
+          });
   }
 
   get name(): string {
@@ -124,6 +138,7 @@ export class Pool {
     this.credentials.stop();
     this.gpuCredentials?.stop();
     this.gpus?.stop();
+    this.kvEvents?.stop();
     for (const monitor of this.monitors.values()) monitor.stop();
   }
 
@@ -209,7 +224,9 @@ export class Pool {
       if (this.slots.get(endpoint.address) !== undefined && this.describe(endpoint)) changed = true;
     }
     this.noteDrops(change.surplus, drops);
-    this.gpus?.update([...this.monitors.values()]);
+    const monitors = [...this.monitors.values()];
+    this.gpus?.update(monitors);
+    this.kvEvents?.update(monitors.map(({ description }) => description));
     this.discoveryUpdates += 1;
     this.discoveryError = null;
     if (!this.listed) {

@@ -14,6 +14,7 @@ import type {
   DcgmSettings,
   DiscoverySettings,
   FetchSettings,
+  KvEventsSettings,
   PoolSettings,
   Settings,
 } from "./settings.ts";
@@ -201,6 +202,7 @@ function poolSettings(
     engines: withField(source, `${field}.engines`, () => engineSettings(config.engines)),
     dcgm: config.dcgm === undefined ? null : dcgmSettings(config.dcgm),
     scaling: scalingSettings(config.scaling),
+    kvEvents: config.kvEvents === undefined ? null : kvEventsSettings(config.kvEvents),
   };
 }
 
@@ -249,6 +251,11 @@ function dcgmSettings(config: NonNullable<PoolConfig["dcgm"]>): DcgmSettings {
     urls: config.urls,
     endpoints: new Map(mappings),
   };
+}
+
+function kvEventsSettings(config: NonNullable<PoolConfig["kvEvents"]>): KvEventsSettings {
+  const { tokenizer, replayPort, ...rest } = config;
+  return { ...rest, replayPort: replayPort ?? null, tokenizerPath: tokenizer ?? null };
 }
 
 function discoverySettings(config: PoolConfig["discovery"]): DiscoverySettings {

@@ -214,6 +214,7 @@ class PickerReader {
             endpoints: new Map(),
           },
       scaling: SCALING_DEFAULTS,
+      kvEvents: null,
     };
   }
 

@@ -4,6 +4,7 @@ import { POOL_NAME_BYTES_MAX, POOLS_MAX } from "../../assembly/wire/limits.ts";
 import { makeEndpoint } from "../discovery/endpoint.ts";
 import { TARGET_PORTS_MAX } from "../discovery/kubernetes/limits.ts";
 import { POLICY_GROUPS } from "../discovery/kubernetes/policy-objects.ts";
+import { BLOCKS_CONFIGURED_MAX, BLOCKS_MAX, RANKS_MAX, TEXT_BYTES_MAX } from "../kv-events/limits.ts";
 import { METRICS_PAGE_BYTES_MAX } from "../limits.ts";
 import { LOG_LEVELS } from "../log.ts";
 import { parseMetricSpec } from "../scrape/engines.ts";
@@ -191,6 +192,30 @@ const dcgm = z
     },
   );
 
+const kvEvents = z
+  .strictObject({
+    port: port.default(5_557),
+    replayPort: port.optional(),
+    topic: z.string().max(TEXT_BYTES_MAX, atMost(TEXT_BYTES_MAX)).default(""),
+    ranks: z.int().min(1, atLeast(1)).max(RANKS_MAX, atMost(RANKS_MAX)).default(1),
+    tokenizer: text.optional(),
+    replayTimeoutMs: milliseconds(10, 60_000).default(2_000),
+    idleCheckMs: milliseconds(100, 3_600_000).default(5_000),
+    blocksMax: z
+      .int()
+      .min(1, atLeast(1))
+      .max(BLOCKS_CONFIGURED_MAX, atMost(BLOCKS_CONFIGURED_MAX))
+      .default(BLOCKS_MAX),
+  })
+  .refine(
+    ({ port: first, replayPort, ranks }) => replayPort === undefined || Math.abs(replayPort - first) >= ranks,
+    "expected ports and replay ports of all ranks to be different",
+  )
+  .refine(
+    ({ port: first, replayPort = 0, ranks }) => Math.max(first, replayPort) + ranks - 1 <= 65_535,
+    "expected the last rank's ports to be at most 65535",
+  );
+
 /** A metric specification of llm-d: name{label=value}; empty = none. */
 export const metricSpec = z.string().superRefine((value, context) => {
   try {
@@ -249,6 +274,7 @@ const pool = z.strictObject({
   engines: z.strictObject(engineFields).prefault({}),
   dcgm: dcgm.optional(),
   scaling: scaling.prefault({}),
+  kvEvents: kvEvents.optional(),
 });
 export type PoolConfig = z.output<typeof pool>;
 

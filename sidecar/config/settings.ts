@@ -51,6 +51,24 @@ export interface DcgmSettings extends FetchSettings {
   readonly endpoints: ReadonlyMap<string, GpuMapping>;
 }
 
+/** Following the KV events of a pool's engines. */
+export interface KvEventsSettings {
+  /** Port of the publisher of rank 0; rank r's is `port + r`. */
+  readonly port: number;
+  /** The same of the replay socket; null = engines have none. */
+  readonly replayPort: number | null;
+  /** Start of the topics to subscribe to; "" = all. */
+  readonly topic: string;
+  /** Data-parallel engines of an endpoint that discovery does not know by its rank. */
+  readonly ranks: number;
+  /** A tokenizer.json or a folder with one; null = token bytes are learnt from the servers. */
+  readonly tokenizerPath: string | null;
+  readonly replayTimeoutMs: number;
+  readonly idleCheckMs: number;
+  /** Blocks kept of one engine at most. */
+  readonly blocksMax: number;
+}
+
 export type DiscoverySettings =
   | { readonly kind: "static"; readonly endpoints: readonly EndpointInput[] }
   | { readonly kind: "file"; readonly path: string; readonly watch: boolean }
@@ -76,6 +94,8 @@ export interface PoolSettings {
   readonly engines: EngineSettings;
   readonly dcgm: DcgmSettings | null;
   readonly scaling: ScalingSettings;
+  /** null = off. */
+  readonly kvEvents: KvEventsSettings | null;
 }
 
 /** Where snapshots go. */

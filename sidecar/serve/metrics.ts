@@ -6,6 +6,7 @@ import type { Pusher } from "../push/pusher.ts";
 import type { PollCounts } from "../scrape/poller.ts";
 import type { StatusFigure } from "./gateway-status.ts";
 import { type Add, adderOf, type Row } from "./metric-adder.ts";
+import { addKvEventsMetrics } from "./kv-events-metrics.ts";
 import { addScalingMetrics } from "./scaling-metrics.ts";
 import type { StatusReader } from "./status-reader.ts";
 
@@ -28,6 +29,7 @@ export function makeRegistry(source: MetricsSource): Registry {
   addPushMetrics(add, source);
   addGatewayMetrics(add, source);
   addScalingMetrics(add, source);
+  addKvEventsMetrics(add, source);
   return registry;
 }
 

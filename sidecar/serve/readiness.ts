@@ -1,6 +1,7 @@
 // Whether the sidecar does its job, and if not fully, why.
 import type { Pool } from "../pool.ts";
 import type { Pusher } from "../push/pusher.ts";
+import { kvEventsFaults } from "./kv-events-metrics.ts";
 
 /** What /readyz answers. */
 export interface Readiness {
@@ -57,5 +58,5 @@ function poolFaults(pool: Pool): string[] {
   let withoutLoad = 0;
   for (const monitor of pool.monitors.values()) if (monitor.usable && !monitor.hasLoad) withoutLoad += 1;
   if (withoutLoad > 0) faults.push(`pool ${pool.name}: ${withoutLoad} of ${total} endpoints publish no load`);
-  return faults;
+  return [...faults, ...kvEventsFaults(pool)];
 }

@@ -1,0 +1,222 @@
+// What one engine's cache holds, kept from its events: reference counts, tiers, and each block's place in its chain.
+import type { BlockSink, CachedBlock, ChainRoot, ReplicaKey } from "./block-sink.ts";
+import { ChainRoots } from "./chain-root.ts";
+import { isFullAttention } from "./decode.ts";
+import {
+  type BlockHash,
+  type BlockRemoved,
+  type BlockStored,
+  type ExtraKey,
+  type KvEvent,
+  type Tier,
+  TIERS,
+} from "./events.ts";
+import type { ReplicaState } from "./replica-state.ts";
+import type { TokenTable } from "./token-table.ts";
+
+/** Events and blocks seen, for metrics. */
+export interface BlockCounts {
+  stored: number;
+  removed: number;
+  cleared: number;
+  /** Removals of blocks that were not known to be there. */
+  unmatched: number;
+  /** Events of groups without full attention, or of media that are no tier. */
+  ignored: number;
+}
+
+const NO_BYTES = new Uint8Array(0);
+
+/** A block that is held, or that a held block descends from. Without a place in a chain while `root` is null. */
+class Block {
+  root: ChainRoot | null = null;
+  parent: Block | null = null;
+  endTokens = 0;
+  startByte = 0;
+  bytes: Uint8Array = NO_BYTES;
+  mark: unknown = undefined;
+  /** Blocks whose parent it is. */
+  children = 0;
+  /** Copies by `group × TIERS.length + tier`, grown as needed. */
+  readonly copies: number[] = [0, 0, 0];
+
+  constructor(readonly hash: BlockHash) {}
+
+  /** Copies in a tier, over all groups. */
+  heldBy(tier: number): number {
+    let sum = 0;
+    for (let i = tier; i < this.copies.length; i += TIERS.length) sum += this.copies[i]!;
+    return sum;
+  }
+
+  get isHeld(): boolean {
+    return this.copies.some((copies) => copies > 0);
+  }
+}
+
+/** What a view is made of. */
+export interface ViewOptions {
+  readonly replica: ReplicaKey;
+  readonly tokens: TokenTable;
+  readonly state: ReplicaState;
+  readonly sink: BlockSink;
+  /** Blocks kept at most; those beyond are left out. */
+  readonly blocksMax: number;
+}
+
+/**
+ * The view of one engine. An engine may hold the same content several times and says so each time, so copies are
+ * counted by (hash, group, tier). Groups without full attention are left out: what they hold tells nothing of a
+ * prefix. A block that is gone stays known while blocks that descend from it are held.
+ */
+export class ReplicaBlocks {
+  readonly counts: BlockCounts = { stored: 0, removed: 0, cleared: 0, unmatched: 0, ignored: 0 };
+  private readonly blocks = new Map<BlockHash, Block>();
+  private readonly roots = new ChainRoots();
+  /** Groups that said to be of another kind than full attention: their removals do not say it again. */
+  private readonly otherGroups = new Set<number>();
+
+  constructor(private readonly options: ViewOptions) {}
+
+  /** Blocks known, those that are only remembered for their descendants among them. */
+  get size(): number {
+    return this.blocks.size;
+  }
+
+  apply(event: KvEvent): void {
+    switch (event.kind) {
+      case "stored":
+        this.store(event);
+        break;
+      case "removed":
+        this.remove(event);
+        break;
+      case "cleared":
+        this.counts.cleared += 1;
+        this.clear();
+        this.options.state.emptied();
+    }
+  }
+
+  /** Forgets everything. What was wrong with the view stays said: `ReplicaState.emptied` takes it back. */
+  clear(): void {
+    this.blocks.clear();
+    this.otherGroups.clear();
+    this.options.sink.cleared(this.options.replica);
+  }
+
+  /** Calls `visit` with each block that a tier holds; null = its place in a chain is not known. */
+  forEachHeld(visit: (hash: BlockHash, tier: Tier, copies: number, block: CachedBlock | null) => void): void {
+    for (const block of this.blocks.values()) {
+      TIERS.forEach((tier, index) => {
+        const copies = block.heldBy(index);
+        if (copies > 0) visit(block.hash, tier, copies, asPlaced(block));
+      });
+    }
+  }
+
+  private store(event: BlockStored): void {
+    this.counts.stored += 1;
+    if (!isFullAttention(event.groupKind)) this.otherGroups.add(event.group);
+    if (event.tier === null || this.otherGroups.has(event.group)) {
+      this.counts.ignored += 1;
+      return;
+    }
+    const tier = TIERS.indexOf(event.tier);
+    let parent = event.parent === null ? null : (this.blocks.get(event.parent) ?? null);
+    let hasPlace = event.tokens.length > 0 && (event.parent === null || asPlaced(parent) !== null);
+    if (event.tokens.length > 0 && !hasPlace && parent === null) this.options.state.fault("unknown-parent");
+    for (let index = 0; index < event.hashes.length; index++) {
+      const block = this.blockOf(event.hashes[index]!);
+      if (block === null) {
+        this.options.state.fault("too-many-blocks");
+        return;
+      }
+      if (hasPlace) hasPlace = this.place(block, parent, event, index);
+      this.addCopy(block, tier, event.group);
+      parent = block;
+    }
+  }
+
+  private blockOf(hash: BlockHash): Block | null {
+    const known = this.blocks.get(hash);
+    if (known !== undefined) return known;
+    if (this.blocks.size >= this.options.blocksMax) return null;
+    const block = new Block(hash);
+    this.blocks.set(hash, block);
+    return block;
+  }
+
+  /** Puts a block behind `parent`, unless it has its place. @returns whether it has one now */
+  private place(block: Block, parent: Block | null, event: BlockStored, index: number): boolean {
+    const { blockTokens, tokens } = event;
+    const endTokens = (parent?.endTokens ?? 0) + blockTokens;
+    if (block.root !== null) {
+      if (block.endTokens !== endTokens) this.options.state.fault("conflicting-block");
+      return true;
+    }
+    const from = index * blockTokens;
+    const bytes = this.options.tokens.render(tokens, from, from + blockTokens, parent === null);
+    if (bytes === null) {
+      this.options.state.fault("unknown-token");
+      return false;
+    }
+    const keys: readonly ExtraKey[] | null = event.extraKeys?.[index] ?? null;
+    block.root =
+      parent === null ? this.roots.first(event, keys) : this.roots.next(parent.root!, event.loraName, keys);
+    block.parent = parent;
+    block.endTokens = endTokens;
+    block.startByte = parent === null ? 0 : parent.startByte + parent.bytes.length;
+    block.bytes = bytes;
+    if (parent !== null) parent.children += 1;
+    // Tiers that hold it since before its place was known are told now.
+    TIERS.forEach((tier, i) => {
+      if (block.heldBy(i) > 0) this.options.sink.stored(this.options.replica, block as CachedBlock, tier);
+    });
+    return true;
+  }
+
+  private addCopy(block: Block, tier: number, group: number): void {
+    const slot = group * TIERS.length + tier;
+    while (block.copies.length <= slot) block.copies.push(0);
+    block.copies[slot]! += 1;
+    if (block.root === null || block.heldBy(tier) !== 1) return;
+    this.options.sink.stored(this.options.replica, block as CachedBlock, TIERS[tier]!);
+  }
+
+  private remove(event: BlockRemoved): void {
+    this.counts.removed += 1;
+    if (event.tier === null || this.otherGroups.has(event.group)) {
+      this.counts.ignored += 1;
+      return;
+    }
+    const tier = TIERS.indexOf(event.tier);
+    const slot = event.group * TIERS.length + tier;
+    for (const hash of event.hashes) {
+      const block = this.blocks.get(hash);
+      if (block === undefined || (block.copies[slot] ?? 0) === 0) {
+        this.counts.unmatched += 1;
+        continue;
+      }
+      block.copies[slot]! -= 1;
+      if (block.heldBy(tier) > 0) continue;
+      if (block.root !== null) {
+        this.options.sink.removed(this.options.replica, block as CachedBlock, event.tier);
+      }
+      this.forgetUnused(block);
+    }
+  }
+
+  /** Forgets a block that nobody holds or descends from, and then those before it likewise. */
+  private forgetUnused(block: Block): void {
+    for (let last: Block | null = block; last !== null && last.children === 0 && !last.isHeld;) {
+      this.blocks.delete(last.hash);
+      last = last.parent;
+      if (last !== null) last.children -= 1;
+    }
+  }
+}
+
+function asPlaced(block: Block | null): CachedBlock | null {
+  return block === null || block.root === null ? null : (block as CachedBlock);
+}
