@@ -10,17 +10,45 @@ type Figure = (engine: FollowedEngine) => number;
 
 /** Counters of one engine, by name. */
 const COUNTERS: readonly (readonly [name: string, help: string, figure: Figure])[] = [
-  ["batches", "Batches of events applied.", ({ counts }) => counts.batches],
-  ["bad_messages", "Messages that could not be read.", ({ counts }) => counts.bad],
-  ["duplicates", "Batches that came again.", ({ counts }) => counts.duplicates],
-  ["gaps", "Times that batches were missing.", ({ counts }) => counts.gaps],
-  ["replays", "Times that the engine was asked for batches.", ({ counts }) => counts.replays],
-  ["replayed_batches", "Batches applied from replays.", ({ counts }) => counts.replayedBatches],
-  ["replay_failures", "Replays not answered to their end.", ({ counts }) => counts.replayFailures],
-  ["restarts", "Times that the engine was another process.", ({ counts }) => counts.restarts],
-  ["histories_lost", "Times that batches were missed for good.", ({ counts }) => counts.historiesLost],
-  ["unmatched_removals", "Removals of blocks not known to be there.", ({ counts }) => counts.unmatched],
-  ["ignored", "Events of other attention groups and of foreign media.", ({ counts }) => counts.ignored],
+  ["epp_kv_events_batches_total", "Batches of events applied.", ({ counts }) => counts.batches],
+  ["epp_kv_events_bad_messages_total", "Messages that could not be read.", ({ counts }) => counts.bad],
+  ["epp_kv_events_duplicates_total", "Batches that came again.", ({ counts }) => counts.duplicates],
+  ["epp_kv_events_gaps_total", "Times that batches were missing.", ({ counts }) => counts.gaps],
+  [
+    "epp_kv_events_replays_total",
+    "Times that the engine was asked for batches.",
+    ({ counts }) => counts.replays,
+  ],
+  [
+    "epp_kv_events_replayed_batches_total",
+    "Batches applied from replays.",
+    ({ counts }) => counts.replayedBatches,
+  ],
+  [
+    "epp_kv_events_replay_failures_total",
+    "Replays not answered to their end.",
+    ({ counts }) => counts.replayFailures,
+  ],
+  [
+    "epp_kv_events_restarts_total",
+    "Times that the engine was another process.",
+    ({ counts }) => counts.restarts,
+  ],
+  [
+    "epp_kv_events_histories_lost_total",
+    "Times that batches were missed for good.",
+    ({ counts }) => counts.historiesLost,
+  ],
+  [
+    "epp_kv_events_unmatched_removals_total",
+    "Removals of blocks not known to be there.",
+    ({ counts }) => counts.unmatched,
+  ],
+  [
+    "epp_kv_events_ignored_total",
+    "Events of other attention groups and of foreign media.",
+    ({ counts }) => counts.ignored,
+  ],
 ];
 
 /** Adds the `epp_kv_events_*` metrics; pools that follow no events have none. */
@@ -30,7 +58,7 @@ export function addKvEventsMetrics(add: Add, { pools }: { readonly pools: readon
       .map(([labels, engine]) => [labels, figure(engine)] as const)
       .filter(([, value]) => !Number.isNaN(value));
   for (const [name, help, figure] of COUNTERS) {
-    add("counter", `epp_kv_events_${name}_total`, help, ENGINE_LABELS, perEngine(figure));
+    add("counter", name, help, ENGINE_LABELS, perEngine(figure));
   }
   add("counter", "epp_kv_events_total", "Events applied, by kind.", [...ENGINE_LABELS, "event"], () =>
     enginesOf(pools).flatMap(([labels, { counts }]) =>
