@@ -3,6 +3,7 @@ import { readFile } from "node:fs/promises";
 import type { EngineConfig } from "../../host-sim/model-server/engine-types.ts";
 import { ENGINE_PRESETS } from "../../host-sim/fleet/engine-presets.ts";
 import { eppPolicy } from "../../host-sim/fleet/epp-gateway.ts";
+import { pdConfig, type PdMode } from "../../host-sim/fleet/epp-pd-config.ts";
 import { PD_POLICIES, POLICIES } from "../../host-sim/fleet/policies/index.ts";
 import { type FleetSummary, type Slo, summarizeRun } from "../../host-sim/fleet/report/index.ts";
 import { replicasOf, type Split, splitText, withRoles } from "../../host-sim/fleet/roles.ts";
@@ -21,7 +22,7 @@ export interface SimJob {
   readonly source: SimSource;
   /** Multiplies the source's own rate of arrivals. */
   readonly rate: number;
-  /** "epp", "epp=FILE" with a picker configuration, or a name of POLICIES. */
+  /** "epp", "epp=FILE" with a picker configuration, or a name of policyNames() or pdPolicyNames(). */
   readonly policy: string;
   readonly seed: number;
   /** At most so many requests; absent: the source's own number. */
@@ -61,6 +62,11 @@ export const TRACE_REPLICAS = 16;
 const BYTES_PER_MS_PER_GBPS = 125_000;
 const EPP = "epp";
 const EPP_FILE = "epp=";
+/** The filter over prefill and decode replicas: its mode by the policy's name. */
+const EPP_PD: ReadonlyMap<string, PdMode> = new Map([
+  ["epp-headers", "headers"],
+  ["epp-inline", "inline"],
+]);
 /** Workloads a thread keeps: the runs of one workload usually follow one another. */
 const WORKLOADS_KEPT = 2;
 
@@ -79,7 +85,7 @@ export function policyNames(): readonly string[] {
 
 /** Names that `--policy` takes for fleets of prefill and decode replicas. */
 export function pdPolicyNames(): readonly string[] {
-  return PD_POLICIES.map(({ name }) => name);
+  return [...EPP_PD.keys(), ...PD_POLICIES.map(({ name }) => name)];
 }
 
 /** Whether `--policy` takes a name, "epp=FILE" included. */
@@ -104,7 +110,7 @@ export async function runJob(
   const { workload } = source;
   const { seed, gateways, scrapeMs, sampleMs, split } = job;
   const replicas = split === undefined ? source.replicas : withRoles(source.replicas, split);
-  const policy = await policyOf(job);
+  const policy = await policyOf(job, replicas[0]!.engine);
   const options = { replicas, policy, workload, seed, gateways, scrapeMs, sampleMs, onProgress };
   const record = await runFleet(options);
   const summary = summarizeRun(record, workload, job.slo, () => (source.ceiling ??= reuseCeiling(workload)));
@@ -112,8 +118,9 @@ export async function runJob(
   return { summary: { ...summary, ...fleet }, record };
 }
 
-async function policyOf({ policy: name, epp }: SimJob): Promise<Policy> {
-  if (name !== EPP && !name.startsWith(EPP_FILE)) {
+async function policyOf({ policy: name, epp }: SimJob, engine: EngineConfig): Promise<Policy> {
+  const pdMode = EPP_PD.get(name);
+  if (name !== EPP && !name.startsWith(EPP_FILE) && pdMode === undefined) {
     const found = [...POLICIES, ...PD_POLICIES].find((policy) => policy.name === name);
     if (found === undefined) throw new SimFlagError("--policy", name, policyNames().join(", "));
     return found;
@@ -125,7 +132,8 @@ async function policyOf({ policy: name, epp }: SimJob): Promise<Policy> {
     name,
     module: wasm,
     encode: (endpoints, id) => encoder.encode(endpoints, id),
-    ...(name === EPP ? {} : { config: await readFile(name.slice(EPP_FILE.length), "utf8") }),
+    ...(pdMode === undefined ? {} : { config: pdConfig(pdMode, engine) }),
+    ...(name.startsWith(EPP_FILE) ? { config: await readFile(name.slice(EPP_FILE.length), "utf8") } : {}),
   });
 }
 

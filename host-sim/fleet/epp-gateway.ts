@@ -1,12 +1,22 @@
 // The policy "epp": the filter itself decides, in a Proxy-Wasm host on simulated time, fed by a sidecar's snapshots.
 import { createHost, type LogLine, type ProxyWasmHost, type Stream, VirtualClock } from "../host/index.ts";
+import type { HttpCall } from "../host/http-call.ts";
 import { Random } from "../workload/random.ts";
 import { answerEvent, failureBody, lastEvents } from "./answer-events.ts";
 import { requestBody } from "./body.ts";
 import { EppExchange, type EppSinks } from "./epp-exchange.ts";
 import { FilterError } from "./errors.ts";
 import { type EncodeSnapshot, snapshotEndpoints } from "./snapshot-endpoints.ts";
-import type { Choice, Ending, FleetRequest, Gateway, GatewayContext, Policy, Scrape } from "./types.ts";
+import type {
+  Choice,
+  Ending,
+  FleetRequest,
+  Gateway,
+  GatewayContext,
+  Policy,
+  PrefillOutcome,
+  Scrape,
+} from "./types.ts";
 
 /** How the filter is run. */
 export interface EppOptions {
@@ -41,6 +51,7 @@ const CLUSTER = { clusterName: POOL, routeMetadata: { epp: { pool: POOL } } };
 const LOG_LEVEL_WARN = 3;
 const SNAPSHOT_ACCEPTED = 204;
 const GATEWAY_PLUGIN = "epp-wasm-gateway";
+const REQUEST_ID_HEADER = "x-request-id";
 
 /** The filter as a policy of the simulator. */
 export function eppPolicy(options: EppOptions): Policy {
@@ -58,6 +69,8 @@ export function eppPolicy(options: EppOptions): Policy {
 export class EppGateway implements Gateway {
   readonly tokensEvery?: number;
   private readonly exchanges = new Map<number, EppExchange>();
+  /** Of those the ones whose prompts are being computed for calls of the filter's. */
+  private readonly prefilling = new Map<EppExchange, FleetRequest>();
   private readonly workers: Random;
   private readonly models: readonly string[];
   private snapshotId = 0;
@@ -94,9 +107,11 @@ export class EppGateway implements Gateway {
         { ...common, name: PICKER, rootId: PICKER, configuration: pickerConfig(options) },
         { ...common, name: INGEST, rootId: INGEST },
       ],
+      clusters: { [POOL]: (call) => gateway.prefillCall(call) },
       ...(options.onLog === undefined ? {} : { onLog: options.onLog }),
     });
-    return new EppGateway(options, context, host, clock, random);
+    const gateway = new EppGateway(options, context, host, clock, random);
+    return gateway;
   }
 
   scraped(scrapes: readonly Scrape[], nowMs: number): void {
@@ -119,11 +134,19 @@ export class EppGateway implements Gateway {
     const exchange = new EppExchange(this.context.replicas.length);
     const open = (sinks: EppSinks): Stream =>
       worker.openStream(PICKER, { ...CLUSTER, ...sinks, headers: requestHeaders(request, body.length) });
+    this.exchanges.set(request.index, exchange);
     exchange.send(open, body, CHUNK_BYTES);
     this.settle();
-    const choice = exchange.choice(request.index);
-    if (choice.endpoint >= 0) this.exchanges.set(request.index, exchange);
-    return choice;
+    return this.choiceOf(request, exchange);
+  }
+
+  prefillEnded(request: FleetRequest, _replica: number, outcome: PrefillOutcome, nowMs: number): Choice {
+    this.clock.advanceTo(nowMs);
+    const exchange = this.exchanges.get(request.index)!;
+    this.prefilling.delete(exchange);
+    exchange.endCall(outcome, nowMs);
+    this.settle();
+    return this.choiceOf(request, exchange);
   }
 
   connectFailed(request: FleetRequest, endpoint: number): void {
@@ -165,7 +188,7 @@ export class EppGateway implements Gateway {
 
   advance(nowMs: number): void {
     this.clock.advanceTo(nowMs);
-    this.checkFailures();
+    this.settle();
   }
 
   nextTimerMs(): number {
@@ -184,10 +207,31 @@ export class EppGateway implements Gateway {
     this.host.close();
   }
 
-  // What the filter posted is done at once: no time passes for it.
+  // What the filter posted is done at once: no time passes for it. Prefill legs whose time was up are given up.
   private settle(): void {
     this.clock.flush();
     this.checkFailures();
+    for (const [exchange, request] of [...this.prefilling]) {
+      if (!exchange.wentOn) continue;
+      this.prefilling.delete(exchange);
+      this.context.giveUpPrefill?.(request, this.choiceOf(request, exchange), this.clock.monotonicMs());
+    }
+  }
+
+  private choiceOf(request: FleetRequest, exchange: EppExchange): Choice {
+    const choice = exchange.choice(request.index);
+    if (choice.endpoint < 0 && choice.prefill !== undefined) this.prefilling.set(exchange, request);
+    else if (choice.endpoint < 0) this.exchanges.delete(request.index);
+    return choice;
+  }
+
+  // The filter calls its own pool's cluster only to have a prompt computed.
+  private prefillCall(call: HttpCall): void {
+    const id = call.headers.get(REQUEST_ID_HEADER) ?? "";
+    const exchange = this.exchanges.get(Number(id));
+    if (id === "" || exchange === undefined)
+      throw new FilterError(`sent a prefill leg with ${REQUEST_ID_HEADER} "${id}", which is no request's`);
+    exchange.addCall(call, Number(id));
   }
 
   private checkFailures(): void {
@@ -206,6 +250,7 @@ function requestHeaders(request: FleetRequest, bodyBytes: number): [string, stri
     [":authority", "gateway"],
     ["content-type", "application/json"],
     ["content-length", String(bodyBytes)],
+    [REQUEST_ID_HEADER, String(request.index)],
   ];
   if (request.sloTtftMs !== undefined) headers.push(["x-slo-ttft-ms", String(request.sloTtftMs)]);
   if (request.sloTpotMs !== undefined) headers.push(["x-slo-tpot-ms", String(request.sloTpotMs)]);
@@ -225,7 +270,9 @@ const SHIPPED = JSON.stringify({
 
 /** The configuration, the shipped one where none is given, with the options' tick period in it. */
 export function pickerConfig({ config, tickMs }: Pick<EppOptions, "config" | "tickMs">): string {
-  const document = JSON.parse(config === undefined || config.trim() === "" ? SHIPPED : config) as PickerDocument;
+  const document = JSON.parse(
+    config === undefined || config.trim() === "" ? SHIPPED : config,
+  ) as PickerDocument;
   if (tickMs === undefined) return JSON.stringify(document);
   const plugins = [...(document.plugins ?? [])];
   const at = plugins.findIndex(({ type }) => type === GATEWAY_PLUGIN);

@@ -1,6 +1,13 @@
 // Experiments with the fleet simulator: many runs that answer one question.
 export { FIND_RATE_RUNS_MAX, type FoundRate, findRate, rateText } from "./find-rate.ts";
 export { remembered, type RunFleetAt, type RunPoint, type Setting } from "./point.ts";
-export { OURS, runTargets, SIMPLE, type SettingResults, TARGET_SETTINGS, type TargetPlan } from "./targets.ts";
+export {
+  OURS,
+  runTargets,
+  SIMPLE,
+  type SettingResults,
+  TARGET_SETTINGS,
+  type TargetPlan,
+} from "./targets.ts";
 export { highestTable, targetsReport } from "./targets-report.ts";
 export { type Verdict, verdictsOf } from "./verdicts.ts";
