@@ -37,4 +37,4 @@ export const TOKEN_IDS_MAX = 2_097_152;
 /** Bytes of a tokenizer.json (Gemma's has 33 MB). A larger one is refused. */
 export const TOKENIZER_FILE_BYTES_MAX = 134_217_728;
 /** Bytes of one token. A longer one is refused in a tokenizer.json and unknown when learnt. */
-export const TOKEN_BYTES_MAX = 65_536;
+export const TOKEN_BYTES_MAX = 1_024;

@@ -12,7 +12,7 @@ import {
   TIERS,
 } from "./events.ts";
 import type { ReplicaState } from "./replica-state.ts";
-import type { TokenTable } from "./token-table.ts";
+import { type TokenTable, UNKNOWN_TOKEN } from "./token-table.ts";
 
 /** Events and blocks seen, for metrics. */
 export interface BlockCounts {
@@ -26,6 +26,11 @@ export interface BlockCounts {
 }
 
 const NO_BYTES = new Uint8Array(0);
+/**
+ * Texts of blocks that come one after the other share an array of this many bytes: an array each would cost more than
+ * its text. It lives as long as one of them does.
+ */
+const SHARED_TEXT_BYTES = 1_024;
 
 /** A block that is held, or that a held block descends from. Without a place in a chain while `root` is null. */
 class Block {
@@ -33,7 +38,10 @@ class Block {
   parent: Block | null = null;
   endTokens = 0;
   startByte = 0;
-  bytes: Uint8Array = NO_BYTES;
+  /** Holds the block's text from `textStart` to `textEnd`, and that of its neighbours. */
+  text: Uint8Array = NO_BYTES;
+  textStart = 0;
+  textEnd = 0;
   mark: unknown = undefined;
   /** Blocks whose parent it is. */
   children = 0;
@@ -41,6 +49,10 @@ class Block {
   readonly copies: number[] = [0, 0, 0];
 
   constructor(readonly hash: BlockHash) {}
+
+  get bytes(): Uint8Array {
+    return this.text.subarray(this.textStart, this.textEnd);
+  }
 
   /** Copies in a tier, over all groups. */
   heldBy(tier: number): number {
@@ -50,7 +62,8 @@ class Block {
   }
 
   get isHeld(): boolean {
-    return this.copies.some((copies) => copies > 0);
+    for (const copies of this.copies) if (copies > 0) return true;
+    return false;
   }
 }
 
@@ -75,6 +88,10 @@ export class ReplicaBlocks {
   private readonly roots = new ChainRoots();
   /** Groups that said to be of another kind than full attention: their removals do not say it again. */
   private readonly otherGroups = new Set<number>();
+
+  /** Where the next blocks' texts go. */
+  private text = NO_BYTES;
+  private textUsed = 0;
 
   constructor(private readonly options: ViewOptions) {}
 
@@ -149,15 +166,13 @@ export class ReplicaBlocks {
 
   /** Puts a block behind `parent`, unless it has its place. @returns whether it has one now */
   private place(block: Block, parent: Block | null, event: BlockStored, index: number): boolean {
-    const { blockTokens, tokens } = event;
+    const { blockTokens } = event;
     const endTokens = (parent?.endTokens ?? 0) + blockTokens;
     if (block.root !== null) {
       if (block.endTokens !== endTokens) this.options.state.fault("conflicting-block");
       return true;
     }
-    const from = index * blockTokens;
-    const bytes = this.options.tokens.render(tokens, from, from + blockTokens, parent === null);
-    if (bytes === null) {
+    if (!this.write(block, event, index, parent === null)) {
       this.options.state.fault("unknown-token");
       return false;
     }
@@ -166,13 +181,34 @@ export class ReplicaBlocks {
       parent === null ? this.roots.first(event, keys) : this.roots.next(parent.root!, event.loraName, keys);
     block.parent = parent;
     block.endTokens = endTokens;
-    block.startByte = parent === null ? 0 : parent.startByte + parent.bytes.length;
-    block.bytes = bytes;
+    block.startByte = parent === null ? 0 : parent.startByte + parent.textEnd - parent.textStart;
     if (parent !== null) parent.children += 1;
-    // Tiers that hold it since before its place was known are told now.
+    if (block.isHeld) this.tellHeld(block);
+    return true;
+  }
+
+  /** Tells of the tiers that hold a block since before its place was known. */
+  private tellHeld(block: Block): void {
     TIERS.forEach((tier, i) => {
       if (block.heldBy(i) > 0) this.options.sink.stored(this.options.replica, block as CachedBlock, tier);
     });
+  }
+
+  /** Gives a block its text, behind that of the block before where there is room. @returns false: a token is unknown */
+  private write(block: Block, event: BlockStored, index: number, isFirst: boolean): boolean {
+    const { tokens } = this.options;
+    const { blockTokens } = event;
+    const from = index * blockTokens;
+    const length = tokens.textLength(event.tokens, from, from + blockTokens);
+    if (length === UNKNOWN_TOKEN) return false;
+    if (length > this.text.length - this.textUsed) {
+      this.text = new Uint8Array(Math.max(length, SHARED_TEXT_BYTES));
+      this.textUsed = 0;
+    }
+    block.text = this.text;
+    block.textStart = this.textUsed;
+    block.textEnd = tokens.write(event.tokens, from, from + blockTokens, isFirst, this.text, this.textUsed);
+    this.textUsed = block.textEnd;
     return true;
   }
 

@@ -69,29 +69,48 @@ export class TokenTable {
     return this.blob.subarray(start, start + Math.max(0, this.lengthOf(id)));
   }
 
-  /**
-   * The text of `tokens[from…to)` as bytes.
-   * @param isFirst they begin a chain: then a space that the tokenizer wrote before the first word is left out
-   * @returns null when one of them is not known
-   */
-  render(tokens: ArrayLike<number>, from: number, to: number, isFirst: boolean): Uint8Array | null {
+  /** Bytes of the text of `tokens[from…to)`, UNKNOWN_TOKEN if one of them is not known. */
+  textLength(tokens: ArrayLike<number>, from: number, to: number): number {
     let length = 0;
     for (let i = from; i < to; i++) {
       const bytes = this.lengthOf(tokens[i]!);
-      if (bytes === UNKNOWN_TOKEN) return null;
+      if (bytes === UNKNOWN_TOKEN) return UNKNOWN_TOKEN;
       length += bytes;
     }
+    return length;
+  }
+
+  /**
+   * Writes the text of `tokens[from…to)`, all of them known, into `text` from `at` on.
+   * @param isFirst they begin a chain: then a space that the tokenizer wrote before the first word is left out
+   * @returns where the text ends
+   */
+  write(
+    tokens: ArrayLike<number>,
+    from: number,
+    to: number,
+    isFirst: boolean,
+    text: Uint8Array,
+    at: number,
+  ): number {
     const skipped = isFirst && this.dropsFirstSpace ? this.wordAfterSpecials(tokens, from, to) : -1;
-    const text = new Uint8Array(length - (skipped < 0 ? 0 : 1));
-    let at = 0;
+    const { starts, lengths, blob } = this;
+    let end = at;
     for (let i = from; i < to; i++) {
       const id = tokens[i]!;
-      const start = this.starts[id]! + (i === skipped ? 1 : 0);
-      const end = this.starts[id]! + this.lengths[id]!;
+      const last = starts[id]! + lengths[id]!;
       // Tokens are short: a loop is quicker than `set` of a subarray.
-      for (let byte = start; byte < end; byte++) text[at++] = this.blob[byte]!;
+      for (let byte = starts[id]! + (i === skipped ? 1 : 0); byte < last; byte++) text[end++] = blob[byte]!;
     }
-    return text;
+    return end;
+  }
+
+  /** The text of `tokens`, which begin a chain; null when one of them is not known. */
+  render(tokens: ArrayLike<number>): Uint8Array | null {
+    const length = this.textLength(tokens, 0, tokens.length);
+    if (length === UNKNOWN_TOKEN) return null;
+    const text = new Uint8Array(length);
+    return text.subarray(0, this.write(tokens, 0, tokens.length, true, text, 0));
   }
 
   /** Place of the first token that is not special if it begins with a space, else −1. */

@@ -122,18 +122,14 @@ describe("a pool with kvEvents", () => {
     for (const i of [1, 2, 3])
       await send(one, "/v1/completions", { prompt: `${i} ${PROMPT}`, max_tokens: 1 });
     const gone = { address: "127.0.0.1", port: 1, labels: { [PORT_LABEL]: "2", [REPLAY_PORT_LABEL]: "bad" } };
-    const { get, log } = await start({
+    const { get, log, sidecar } = await start({
       discovery: { static: { endpoints: [endpointOf(one), gone] } },
       kvEvents: { ...FAST, replayPort: 5_600 },
     });
     const reason =
       "pool default: the KV caches of 2 of 2 engines are not known exactly: starting (1), history-lost (1)";
-    let reasons: string[] = [];
-    const poll = setInterval(() => {
-      void get("/readyz").then((text) => (reasons = (JSON.parse(text) as { reasons: string[] }).reasons));
-    }, 50);
-    onTestFinished(() => clearInterval(poll));
-    await eventually("it said so", () => reasons.includes(reason));
+    const reasons = (): readonly string[] => sidecar.readiness().reasons;
+    await eventually("it said so", () => reasons().includes(reason));
     expect(JSON.parse(await get("/readyz"))).toMatchObject({ ready: true, status: "degraded" });
     const metrics = await get("/metrics");
     expect(metrics).toMatch(/epp_kv_events_degraded\{[^}]*reason="history-lost"\} 1/);

@@ -71,19 +71,19 @@ describe("a tokenizer file", () => {
     ];
     expect(hexOf(table, [0, 1, 2, 3, 4, 5, 6, 7, 9, 12])).toEqual(bytes);
     expect([table.size, table.dropsFirstSpace]).toEqual([8, false]);
-    expect(Buffer.from(table.render([1, 3, 4], 0, 3, true)!).toString()).toBe(" theé");
+    expect(Buffer.from(table.render([1, 3, 4])!).toString()).toBe(" theé");
   });
 
   it("of SentencePiece gives spaces, raw bytes, and drops the first space", () => {
     const table = tokenizerTable(SENTENCE_PIECE, "t");
     expect(hexOf(table, [1, 2, 3, 4, 5])).toEqual(["3c733e", "e2", "20746865", "2020", "c3a9"]);
-    const text = (ids: number[], isFirst: boolean): string =>
-      Buffer.from(table.render(ids, 0, ids.length, isFirst)!).toString();
-    expect([text([1, 3, 3], true), text([3], false), text([4], true), text([1], true)]).toEqual([
-      "<s>the the",
-      " the",
-      " ",
-      "<s>",
+    const text = (ids: number[]): string => Buffer.from(table.render(ids)!).toString();
+    expect([text([1, 3, 3]), text([4]), text([1])]).toEqual(["<s>the the", " ", "<s>"]);
+    const later = Buffer.alloc(8, ".");
+    expect([table.write([3, 3], 1, 2, false, later, 2), later.toString()]).toEqual([6, ".. the.."]);
+    expect([table.textLength([3, 1, 9], 0, 2), table.textLength([3, 1, 9], 0, 3)]).toEqual([
+      7,
+      UNKNOWN_TOKEN,
     ]);
     const unigram = tokenizerTable(UNIGRAM, "t");
     expect([hexOf(unigram, [0, 1]), unigram.dropsFirstSpace]).toEqual([["3c7061643e", "206f66"], true]);
@@ -100,7 +100,7 @@ describe("a tokenizer file", () => {
     const vocab = Object.fromEntries(characters.map((character, byte) => [character, byte]));
     const table = tokenizerTable({ ...BYTE_LEVEL, added_tokens: [], model: { vocab } }, "t");
     const all = Array.from({ length: 256 }, (_, byte) => byte);
-    expect([...table.render(all, 0, 256, true)!]).toEqual(all);
+    expect([...table.render(all)!]).toEqual(all);
   });
 
   it("is read from its path or its model's folder", () => {
@@ -150,8 +150,8 @@ describe("the table", () => {
     ]);
     expect(table.lengthOf(2 ** 32 - 1)).toBe(UNKNOWN_TOKEN);
     expect(hexOf(table, [5])).toEqual(["61"]);
-    expect(table.render([5, 6], 0, 2, true)).toBeNull();
-    expect(table.render([], 0, 0, true)).toHaveLength(0);
+    expect(table.render([5, 6])).toBeNull();
+    expect(table.render([])).toHaveLength(0);
   });
 });
 
@@ -196,7 +196,7 @@ describe("learning from a server", () => {
     const learner = new TokenLearner(SILENT);
     const tokens = encode(text);
     await learner.learn(server, [tokens]);
-    expect(Buffer.from(learner.table.render(tokens, 0, tokens.length, true)!).toString()).toBe(text);
+    expect(Buffer.from(learner.table.render(tokens)!).toString()).toBe(text);
     const before = server.calls.length;
     await learner.learn(server, [tokens]);
     expect(server.calls.length).toBe(before);
@@ -214,8 +214,8 @@ describe("learning from a server", () => {
   it("leaves parts of characters unknown where the server does not spell tokens", async () => {
     const learner = new TokenLearner(SILENT);
     await learner.learn(new FakeTokenServer("none"), [encode("café")]);
-    expect(learner.table.render(encode("caf"), 0, encode("caf").length, true)).not.toBeNull();
-    expect(learner.table.render(encode("é"), 0, 2, true)).toBeNull();
+    expect(learner.table.render(encode("caf"))).not.toBeNull();
+    expect(learner.table.render(encode("é"))).toBeNull();
   });
 
   it("gives a failing server a rest, and never rejects", async () => {
@@ -238,7 +238,7 @@ describe("learning from a server", () => {
     const learner = new TokenLearner(SILENT);
     const tokens = encode(text);
     await learner.learn(server, [tokens]);
-    expect(Buffer.from(learner.table.render(tokens, 0, tokens.length, true)!).toString()).toBe(text);
+    expect(Buffer.from(learner.table.render(tokens)!).toString()).toBe(text);
   });
 
   it("tells what a server's answers lack", async () => {
