@@ -61,11 +61,16 @@ function cacheOf(replica: SimulatedReplica): SimulatedReplica["generation"]["eng
 
 const WORDS = ["server", "naïve", "日本語", "cache", "😀", "router", "prefix", "Ünïcode"];
 
-/** A completion whose prompt is about 20 to 200 tokens, out of few, so that prefixes repeat and blocks are evicted. */
+/**
+ * A completion whose prompt is about 20 to 200 tokens, out of few, so that prefixes repeat and blocks are evicted. Some
+ * are of whole blocks, of which the last is stored anew at every repetition.
+ */
 async function complete(replica: SimulatedReplica, random: () => number): Promise<void> {
   const words = Array.from({ length: between(random, 20, 200) }, (_, i) => WORDS[(i * i) % WORDS.length]);
+  const text = [`tenant ${between(random, 1, 4)}`, ...words].join(" ");
+  const whole = Array.from({ length: 16 * between(random, 1, 4) }, (_, i) => 400 + i);
   await send(replica, "/v1/completions", {
-    prompt: [`tenant ${between(random, 1, 4)}`, ...words].join(" "),
+    prompt: random() < 0.4 ? whole : text,
     max_tokens: between(random, 1, 40),
     model: random() < 0.3 ? "lora-a" : "tiny",
     ...(random() < 0.3 ? { cache_salt: `salt ${between(random, 1, 2)}` } : {}),
@@ -139,6 +144,34 @@ describe("the view of a simulated engine", () => {
     await complete(replica, random);
     await settled();
     expect(blocks.counts.cleared).toBe(1);
+  });
+
+  it("finds the last batch before a pause that got lost, by asking", async () => {
+    const { replica, settled, subscriber } = await follow();
+    const random = seeded(3);
+    await complete(replica, random);
+    await settled();
+    const { gaps } = subscriber.history.counts;
+    replica.inject({ kvEventsDrop: 1_000 });
+    await complete(replica, random);
+    await settled();
+    expect(subscriber.history.counts.gaps).toBe(gaps);
+  });
+
+  it("is that of the new process when one has passed the old one's number unseen", async () => {
+    const { replica, settled, subscriber } = await follow();
+    const random = seeded(4);
+    await complete(replica, random);
+    await settled();
+    const { batches } = subscriber.history.counts;
+    // It publishes while nobody can hear it, more than the old one did.
+    await replica.restart();
+    replica.inject({ kvEventsDrop: 1_000 });
+    while (replica.generation.engines[0]!.engine.counters.steps < 40 * batches)
+      await complete(replica, random);
+    replica.inject({ kvEventsDrop: 0 });
+    await settled();
+    expect(subscriber.history.counts.restarts).toBe(1);
   });
 
   async function followAgain(replica: SimulatedReplica): Promise<View & { subscriber: Subscriber }> {
