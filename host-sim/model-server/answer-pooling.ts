@@ -137,6 +137,7 @@ export function poolingCall(body: JsonObject, input: PoolingInput): GenerationCa
     choices: 1,
     maxTokens: undefined,
     maxTokensName: "max_tokens",
+    givenAsTokens: false,
     stream: false,
     includeUsage: false,
     continuousUsage: false,

@@ -27,6 +27,8 @@ export interface GenerationCall {
   readonly maxTokens: number | undefined;
   /** Parameter that carried the limit, for error messages. */
   readonly maxTokensName: string;
+  /** The prompts came as token ids, not as texts. */
+  readonly givenAsTokens: boolean;
   readonly stream: boolean;
   readonly includeUsage: boolean;
   readonly continuousUsage: boolean;
@@ -54,7 +56,9 @@ export function readChatCall(body: JsonObject): GenerationCall {
 
 /** /v1/completions: prompt is a string, strings, token ids, or lists of token ids. */
 export function readCompletionCall(body: JsonObject): GenerationCall {
-  return { ...readCommon(body, "max_tokens"), prompts: readPrompts(body["prompt"]) };
+  const { prompt } = body;
+  const givenAsTokens = Array.isArray(prompt) && typeof prompt[0] !== "string";
+  return { ...readCommon(body, "max_tokens"), givenAsTokens, prompts: readPrompts(prompt) };
 }
 
 /** /v1/messages (Anthropic) */
@@ -151,6 +155,7 @@ function readCommon(body: JsonObject, maxTokensName: string): Omit<GenerationCal
     choices,
     maxTokens,
     maxTokensName,
+    givenAsTokens: false,
     stream,
     includeUsage: options !== undefined && optionalFlag(options, "include_usage"),
     continuousUsage: options !== undefined && optionalFlag(options, "continuous_usage_stats"),

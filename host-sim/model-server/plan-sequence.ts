@@ -34,14 +34,20 @@ function checkLength(call: GenerationCall, promptTokens: number, contextMax: num
       String(call.maxTokens),
     );
   }
-  if (promptTokens + (call.maxTokens ?? 1) > contextMax) {
+  if (promptTokens > contextMax) {
+    // Of a text vLLM reads one token beyond and no more.
+    const counted = call.givenAsTokens ? promptTokens : contextMax + 1;
     throw badParameter(
-      `This model's maximum context length is ${contextMax} tokens. However, your prompt contains at ` +
-        `least ${promptTokens} tokens and you asked for ${call.maxTokens ?? 1} output tokens. Please reduce ` +
-        "the length of the input prompt or the number of requested output tokens.",
+      `This model's maximum context length is ${contextMax} tokens. However, your prompt contains ` +
+        `${counted === contextMax + 1 ? "at least " : ""}${counted} input tokens, which exceeds this limit even ` +
+        "without any output tokens. Please reduce the length of the input prompt.",
       "input_tokens",
-      String(promptTokens),
+      String(counted),
     );
+  }
+  // A limit beyond the room is cut to it; no room is a limit of nothing.
+  if (promptTokens === contextMax && !call.promptOnly) {
+    throw badParameter("max_tokens must be at least 1, got 0.", "max_tokens", "0");
   }
 }
 

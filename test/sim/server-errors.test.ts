@@ -134,7 +134,25 @@ const ROWS: readonly Row[] = [
     type: "BadRequestError",
     param: "input_tokens",
     message:
-      /^This model's maximum context length is 4096 tokens\. However, your prompt contains at least \d+ to/,
+      "This model's maximum context length is 4096 tokens. However, your prompt contains at least 4097 input tokens, " +
+      "which exceeds this limit even without any output tokens. Please reduce the length of the input prompt. " +
+      "(parameter=input_tokens, value=4097)",
+  },
+  {
+    name: "token ids beyond the context",
+    path: "/v1/completions",
+    body: { prompt: Array.from({ length: 4196 }, () => 300), max_tokens: 1 },
+    type: "BadRequestError",
+    param: "input_tokens",
+    message: /your prompt contains 4196 input tokens.*value=4196\)$/,
+  },
+  {
+    name: "a prompt that leaves no room for an answer",
+    path: "/v1/completions",
+    body: { prompt: Array.from({ length: 4096 }, () => 300), max_tokens: 1 },
+    type: "BadRequestError",
+    param: "max_tokens",
+    message: "max_tokens must be at least 1, got 0. (parameter=max_tokens, value=0)",
   },
   {
     name: "a message request without its limit",

@@ -206,6 +206,19 @@ describe("chat completions", () => {
 });
 
 describe("completions", () => {
+  it("end where the context does, however many tokens are asked for", async () => {
+    const prompt = Array.from({ length: 4092 }, (_, id) => 300 + (id % 97));
+    const { status, text } = await send(await startReplica(), "/v1/completions", {
+      prompt,
+      max_tokens: 9,
+      ignore_eos: true,
+    });
+    expect(status, text).toBe(200);
+    const { choices, usage } = JSON.parse(text);
+    expect(choices[0].finish_reason).toBe("length");
+    expect(usage).toMatchObject({ prompt_tokens: 4092, completion_tokens: 4 });
+  });
+
   it.each([
     ["text", "hello there", 1],
     ["texts", ["a b", "c d"], 2],
@@ -316,6 +329,9 @@ describe("other paths", () => {
   it("lists the model and its adapters", async () => {
     const replica = await startReplica({ loraModules: ["adapter"] });
     const { data } = JSON.parse(await get(replica, "/v1/models"));
+    expect(data[0].permission).toEqual([
+      expect.objectContaining({ id: expect.stringMatching(/^modelperm-[0-9a-f]{16}$/), is_blocking: false }),
+    ]);
     const entries = data.map((model: { id: string; parent: string | null; max_model_len: number | null }) => {
       return [model.id, model.parent, model.max_model_len];
     });
