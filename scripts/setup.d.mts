@@ -12,3 +12,8 @@ export declare function setupEnvoy(env?: NodeJS.ProcessEnv): Promise<string | un
 export declare function setupTestEnvoys(): Promise<void>;
 export declare function setupKubeTools(): Promise<void>;
 export declare function packagesInstalled(root: string): Promise<boolean>;
+export declare function pipInstall(
+  folder: string,
+  requirement: string,
+  options?: readonly string[],
+): Promise<void>;
