@@ -7,6 +7,7 @@ import {
   configure,
   contextCreate,
   contextDelete,
+  onCallReply,
   onRequestBody,
   onRequestHeaders,
   onRequestTrailers,
@@ -63,6 +64,17 @@ export function proxy_on_response_body(context: u32, bytes: u32, endOfStream: u3
   inboxReset();
   onResponseBody(context, bytes, endOfStream != 0);
   return ACTION_CONTINUE;
+}
+
+export function proxy_on_http_call_response(
+  context: u32,
+  token: u32,
+  _headers: u32,
+  bytes: u32,
+  _trailers: u32,
+): void {
+  inboxReset();
+  onCallReply(context, token, bytes);
 }
 
 export function proxy_on_tick(context: u32): void {

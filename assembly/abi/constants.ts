@@ -10,9 +10,13 @@ export const ACTION_PAUSE: u32 = 1;
 
 export const MAP_REQUEST_HEADERS: u32 = 0;
 export const MAP_RESPONSE_HEADERS: u32 = 2;
+/** Of the answer to a call of ours. */
+export const MAP_CALL_HEADERS: u32 = 6;
 
 export const BUFFER_REQUEST_BODY: u32 = 0;
 export const BUFFER_RESPONSE_BODY: u32 = 1;
+/** Of the answer to a call of ours. */
+export const BUFFER_CALL_BODY: u32 = 4;
 export const BUFFER_PLUGIN_CONFIGURATION: u32 = 7;
 
 /** A ticket that no stored value has (the host counts from 1): it creates an absent key, for one caller only. */

@@ -55,6 +55,7 @@ const REPLY_BYTES: u32 = 1024;
 const replyNames: usize = memory.data(8 * 16, 8);
 const replyPairs: usize = memory.data(1024, 8);
 let replyCount: u32 = 0;
+let replyBytes: u32 = 0;
 
 /** Starts a list of reply headers; at most 8, 1 KiB in all, the rest is left out. */
 export function replyHeadersBegin(): void {
@@ -72,37 +73,43 @@ export function replyHeader(name: usize, nameBytes: u32, value: usize, valueByte
   replyCount++;
 }
 
-let replyBytes: u32 = 0;
-
 /** Encodes the list; returns its address, replyHeadersBytes() its length. */
 export function replyHeadersEnd(): usize {
-  let need: u32 = 4;
-  let fit: u32 = 0;
-  for (; fit < replyCount; fit++) {
-    const entry = replyNames + ((<usize>fit) << 4);
-    const more = 10 + load<u32>(entry, 4) + load<u32>(entry, 12);
-    if (need + more > REPLY_BYTES) break;
-    need += more;
-  }
-  store<u32>(replyPairs, fit);
-  let target = replyPairs + 4 + ((<usize>fit) << 3);
-  for (let i: u32 = 0; i < fit; i++) {
-    const entry = replyNames + ((<usize>i) << 4);
-    const nameBytes = load<u32>(entry, 4);
-    const valueBytes = load<u32>(entry, 12);
-    store<u32>(replyPairs + 4 + ((<usize>i) << 3), nameBytes);
-    store<u32>(replyPairs + 8 + ((<usize>i) << 3), valueBytes);
-    memory.copy(target, load<u32>(entry), nameBytes);
-    store<u8>(target + nameBytes, 0);
-    target += nameBytes + 1;
-    memory.copy(target, load<u32>(entry, 8), valueBytes);
-    store<u8>(target + valueBytes, 0);
-    target += valueBytes + 1;
-  }
-  replyBytes = need;
+  replyBytes = encodePairs(replyNames, replyCount, replyPairs, REPLY_BYTES);
   return replyPairs;
 }
 
 export function replyHeadersBytes(): u32 {
   return replyBytes;
+}
+
+/**
+ * Writes `count` headers, each { u32 name, u32 bytes, u32 value, u32 bytes } in `list`, to `pairs` in the host's
+ * encoding; what does not fit into `bytesMax` bytes is left out. Returns the length.
+ */
+export function encodePairs(list: usize, count: u32, pairs: usize, bytesMax: u32): u32 {
+  let need: u32 = 4;
+  let fit: u32 = 0;
+  for (; fit < count; fit++) {
+    const entry = list + ((<usize>fit) << 4);
+    const more = 10 + load<u32>(entry, 4) + load<u32>(entry, 12);
+    if (need + more > bytesMax) break;
+    need += more;
+  }
+  store<u32>(pairs, fit);
+  let target = pairs + 4 + ((<usize>fit) << 3);
+  for (let i: u32 = 0; i < fit; i++) {
+    const entry = list + ((<usize>i) << 4);
+    store<u32>(pairs + 4 + ((<usize>i) << 3), load<u32>(entry, 4));
+    store<u32>(pairs + 8 + ((<usize>i) << 3), load<u32>(entry, 12));
+    target = putText(target, load<u32>(entry), load<u32>(entry, 4));
+    target = putText(target, load<u32>(entry, 8), load<u32>(entry, 12));
+  }
+  return need;
+}
+
+function putText(target: usize, ptr: usize, bytes: u32): usize {
+  memory.copy(target, ptr, bytes);
+  store<u8>(target + bytes, 0);
+  return target + bytes + 1;
 }

@@ -1,5 +1,6 @@
 // Typed host calls. Values that the host returns lie in the inbox and are good until the callback ends.
 import {
+  proxy_close_stream,
   proxy_continue_stream,
   proxy_define_metric,
   proxy_get_buffer_bytes,
@@ -152,6 +153,11 @@ export function setEffectiveContext(context: u32): u32 {
 
 export function continueStream(stream: u32): u32 {
   return proxy_continue_stream(stream);
+}
+
+/** Ends the stream at hand towards the client without a word. */
+export function closeStream(stream: u32): u32 {
+  return proxy_close_stream(stream);
 }
 
 export function setTickMs(ms: u32): void {

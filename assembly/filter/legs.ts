@@ -33,7 +33,7 @@ export const NO_ROW: u32 = 0xffffffff;
 //   │ 0 u32 row   4 u16 generation   6 u16 keys held there   8 u32 uncached there            │
 //   │ 12 u32 the other row (~0 = none)   16 u32 call's token (0 = none)   20 u32 attempts    │
 //   │ 24 u32 tokens that the decode endpoint lacks   28 u32 offset behind the body's brace   │
-//   │ 32 f64 expected to be computed by, ms   40 f64 decode leg began ms   48 u64 room       │
+//   │ 32 f64 expected to be computed by, ms   40 f64 decode leg began ms   48 u32 bytes of the body held                   │
 //   │ 56 f64 ms that a token's transfer takes, as configured                                  │
 //   └────────────────────────────────────────────────────────────────────────────────────────┘
 const LEG_BYTES: usize = 64;
@@ -48,7 +48,7 @@ export const LEG_LACKING: usize = 24;
 export const LEG_BODY_OPEN: usize = 28;
 const LEG_BY: usize = 32;
 export const LEG_DECODE_BEGAN: usize = 40;
-export const LEG_ROOM: usize = 48;
+export const LEG_BODY_BYTES: usize = 48;
 export const LEG_TRANSFER_MS: usize = 56;
 const legs: usize = memory.data(4096 * 64, 8);
 

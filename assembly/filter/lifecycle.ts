@@ -15,6 +15,7 @@ import { environmentLoad } from "./environment";
 import { controlBody, controlHeaders } from "./ingest";
 import { P_ROOT_ID, ROLE_NAME_INGEST, ROLE_NAME_PICKER } from "./names";
 import { setSnapshotAgeMaxMs } from "./pools";
+import { prefillReplied, prefillsOfRootEnd } from "./prefill";
 import { finishBody, requestBody, requestHeaders } from "./request";
 import { responseBody, responseHeaders, streamEnded } from "./response";
 import { restoreBody, restoreHeaders } from "./restore";
@@ -195,8 +196,14 @@ export function streamOver(context: u32): void {
 export function contextDelete(context: u32): void {
   const root = rootFind(context);
   if (root == NO_ROOT) return streamOver(context);
+  prefillsOfRootEnd(root);
   if (rootConfig(root) != 0) configFree(rootConfig(root));
   rootRemove(root);
+}
+
+/** proxy_on_http_call_response: calls are made of prefill endpoints only. */
+export function onCallReply(context: u32, token: u32, bytes: u32): void {
+  prefillReplied(context, token, bytes);
 }
 
 /** proxy_on_tick. */

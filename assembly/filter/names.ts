@@ -15,6 +15,7 @@ export const H_METHOD = ascii(":method");
 export const H_PATH = ascii(":path");
 /** RFC 7240; "if-available": only where part of the prompt is cached (llm-d-router pkg/epp/handlers, conditional decode). */
 export const H_PREFER = ascii("prefer");
+export const H_REQUEST_ID = ascii("x-request-id");
 export const H_STATUS = ascii(":status");
 export const H_PREFILLER = ascii("x-prefiller-host-port");
 export const H_ENCODERS = ascii("x-encoder-hosts-ports");
@@ -51,6 +52,9 @@ export const H_POLICY_ID = ascii(POLICY_ID_HEADER);
 /** The next host on the list is tried when this one does not answer at all, never after it began to. */
 export const V_RETRY_ON = ascii("connect-failure,refused-stream,reset");
 export const V_RETRIES = ascii("2");
+/** Of a body with KV parameters: only a host that never had it in hand is followed by the next. */
+export const V_RETRY_UNSENT = ascii("connect-failure");
+export const V_NO_RETRIES = ascii("0");
 export const V_JSON = ascii("application/json");
 export const V_IDENTITY = ascii("identity");
 export const V_EVENT_STREAM = ascii("text/event-stream");

@@ -42,6 +42,7 @@ import { DECIDED, NONE_ELIGIBLE, NOT_CACHED, NO_SNAPSHOT, decide, decideWithoutS
 import { guardBytes, hasForbidden, refuseForbidden } from "./guard";
 import { P_SUBSET } from "./names";
 import { freshenPools, refreshPools, resolvePool } from "./pools";
+import { beginPrefill } from "./prefill";
 import {
   REFUSED_BAD_BODY,
   REFUSED_NOT_CACHED,
@@ -68,6 +69,7 @@ import {
   F_HAS_PROMPT,
   F_IF_AVAILABLE,
   F_INFERENCE,
+  F_INLINE,
   F_MODEL_GIVEN,
   F_SAMPLED,
   F_STREAM,
@@ -113,7 +115,7 @@ export function requestHeaders(context: u32, root: u32, config: u32, endOfStream
     countUp(COUNT_STREAM_OVERFLOW);
     if (!endOfStream && api != API_OTHER) noteUnread(pool, false);
     takeSubset(pool);
-    return afterDecision(0, api, decideWithoutStream(pool, config));
+    return afterDecision(0, config, api, decideWithoutStream(pool, config));
   }
   store<u32>(stream, root, S_ROOT);
   store<u32>(stream, pool, S_POOL);
@@ -194,7 +196,7 @@ export function conclude(stream: usize, config: u32, blind: bool): u32 {
   if (blind) noteUnread(load<u32>(stream, S_POOL), hasFlag(stream, F_MODEL_GIVEN));
   takeSubset(load<u32>(stream, S_POOL));
   const outcome = decide(stream, config, blind);
-  return afterDecision(stream, load<u32>(stream, S_API), outcome);
+  return afterDecision(stream, config, load<u32>(stream, S_API), outcome);
 }
 
 const T_NO_ENDPOINTS = ascii(
@@ -203,7 +205,8 @@ const T_NO_ENDPOINTS = ascii(
 const T_NOT_CACHED = ascii("no decode worker has the requested KV cache");
 const T_NONE_ELIGIBLE = ascii("no endpoint of the pool passes the configured filters");
 
-function afterDecision(stream: usize, api: u32, outcome: u32): u32 {
+function afterDecision(stream: usize, config: u32, api: u32, outcome: u32): u32 {
+  if (outcome == DECIDED && stream != 0 && hasFlag(stream, F_INLINE)) return beginPrefill(stream, config);
   if (outcome == DECIDED || outcome == NO_SNAPSHOT) return ACTION_CONTINUE;
   if (stream != 0) setPhase(stream, PHASE_REPLIED);
   if (outcome == NOT_CACHED) refuseText(REFUSED_NOT_CACHED, api, T_NOT_CACHED);

@@ -38,6 +38,7 @@ import {
   countUp,
 } from "./counters";
 import { firstToken, forgetPrefix, moveTo, releaseReservation, streamFinished } from "./commit";
+import { answerBody, answerForDecode } from "./decode-failure";
 import { explainRespond } from "./explain";
 import { forgetLeg } from "./legs";
 import {
@@ -48,8 +49,10 @@ import {
   P_UPSTREAM_ADDRESS,
   V_EVENT_STREAM,
 } from "./names";
+import { abandonPrefill } from "./prefill";
 import { hasHost } from "./stages";
 import {
+  F_ANSWERED,
   F_EARLY,
   F_EVENT_STREAM,
   F_FIRST_DATA,
@@ -59,8 +62,10 @@ import {
   F_REQUEST_RESERVED,
   F_RESPONDED,
   F_SAMPLED,
+  F_SPLICED,
   F_STREAM,
   PHASE_DECIDED,
+  PHASE_PREFILLING,
   S_DECIDED,
   S_DESTINATIONS,
   S_POOL,
@@ -98,6 +103,7 @@ export function responseHeaders(stream: usize, config: u32): void {
   // Only a 5xx can be Envoy's own word about a host that never answered.
   const flags = status >= 500 ? propertyU64(P_RESPONSE_FLAGS, 0) : 0;
   const isHostAnswer = (flags & FLAGS_HOST_FAILED) == 0;
+  if (!isHostAnswer && hasFlag(stream, F_SPLICED)) answerForDecode(stream);
   const answered = locateUpstream(stream, config);
   if (answered != NOBODY) judgeHosts(stream, config, answered, status, isHostAnswer);
   if (status >= 400 || answered == NOBODY) store<f64>(stream, 0, S_DECIDED);
@@ -214,6 +220,7 @@ function echoSession(stream: usize, config: u32): void {
 
 /** A chunk of response body; `size` bytes. Cheap once the first token was seen, unless it is read to its end. */
 export function responseBody(stream: usize, size: u32, endOfStream: bool): void {
+  if (hasFlag(stream, F_ANSWERED)) return answerBody(stream, size);
   const isRead = hasFlag(stream, F_SAMPLED | F_PACED);
   if (hasFlag(stream, F_FIRST_DATA) && !isRead) return;
   if (size > 0) {
@@ -249,6 +256,8 @@ function learn(stream: usize): void {
 
 /** The stream ended, however: everything it held is given back. Calling it again is harmless. */
 export function streamEnded(stream: usize, config: u32): void {
+  abandonPrefill(stream);
+  if (phaseOf(stream) == PHASE_PREFILLING) releaseReservation(stream);
   if (phaseOf(stream) == PHASE_DECIDED && hasFlag(stream, F_REQUEST_RESERVED)) {
     if (!hasFlag(stream, F_RESPONDED)) judgeSilence(stream, config);
     releaseReservation(stream);

@@ -203,8 +203,8 @@ export function hasHost(row: u32, config: u32, ptr: usize, bytes: u32): bool {
   return writeLength() == bytes && memory.compare(host, ptr, bytes) == 0;
 }
 
-// Bytes of "ip" in "ip:port".
-function hostBytes(row: u32): u32 {
+/** Bytes of "ip" or "[ipv6]" in a row's "ip:port". */
+export function hostBytes(row: u32): u32 {
   const ptr = rowAddressPtr(row);
   let bytes = rowAddressLen(row);
   while (bytes > 0 && load<u8>(ptr + bytes - 1) != 58) bytes--;

@@ -8,6 +8,7 @@ import { POOL_ENDPOINTS_MAX } from "../wire/limits";
 import { meterInflight, meterPool, meterTotals } from "./counters";
 import { configTickMs } from "../schema/settings";
 import { releaseExpected } from "./commit";
+import { prefillsLost } from "./prefill";
 import { conclude } from "./request";
 import { answerStuck } from "./ingest";
 import { ROLE_INGEST, rootConfig, rootRole } from "./roots";
@@ -54,7 +55,7 @@ export function tick(context: u32, root: u32): void {
   setPeriod(root, now - busyAtMs > IDLE_AFTER_MS);
   if (now - workedMs < DONE_MS && now >= workedMs) return;
   workedMs = now;
-  releasePrefilled(now);
+  releasePrefilled(context, now);
   sync(now);
   publish(now);
   if (now - metersAtMs < METERS_MS && now >= metersAtMs) return;
@@ -85,9 +86,10 @@ function setPeriod(root: u32, isIdle: bool): void {
 }
 
 // Answers in one piece show no first token: their prompts count as computed when that is to be expected.
-function releasePrefilled(now: f64): void {
+function releasePrefilled(context: u32, now: f64): void {
   if (now - releasedMs < RELEASE_MS && now >= releasedMs) return;
   releasedMs = now;
+  prefillsLost(context, now);
   if (streamCount() == 0) return;
   for (let slot: u32 = 0; slot < streamsTouched(); slot++) {
     if (phaseOf(streamAt(slot)) == PHASE_DECIDED) releaseExpected(streamAt(slot), now);

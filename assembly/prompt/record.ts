@@ -19,6 +19,8 @@ import {
   AT_FIRST_TURN,
   AT_HEAD,
   AT_IMAGES,
+  AT_ITEMS,
+  AT_KINDS,
   AT_INGREDIENTS,
   AT_LORA,
   AT_MAX_COMPLETION,
@@ -35,6 +37,8 @@ import {
   FLAG_MODEL,
   FLAG_PROMPT,
   FLAG_STREAM,
+  KIND_ITEM_LIST,
+  KIND_ITEM_TEXT,
   PROMPT_BYTES,
   hasFlag,
   scannerOf,
@@ -131,6 +135,13 @@ export function promptMaxTokens(record: usize): i32 {
 /** Answers asked for, at least 1. */
 export function promptCount(record: usize): u32 {
   return <u32>max<i32>(load<i32>(record, AT_N), 1);
+}
+
+/** Whether the body asks for one prompt, not for several. */
+export function promptIsOne(record: usize): bool {
+  const kinds = load<u32>(record, AT_KINDS);
+  if ((kinds & KIND_ITEM_LIST) != 0) return load<u32>(record, AT_ITEMS) == 1;
+  return (kinds & KIND_ITEM_TEXT) == 0 || load<u32>(record, AT_ITEMS) <= 1;
 }
 
 /** Hash of all that changes the prefix keys beside text, model and LoRA; the root of the chain's keys with these. */

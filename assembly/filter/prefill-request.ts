@@ -1,0 +1,175 @@
+// The request that the filter sends to a prefill endpoint: the client's own headers and body, edited.
+import { BUFFER_REQUEST_BODY, MAP_REQUEST_HEADERS, STATUS_OK } from "../abi/constants";
+import {
+  headerName,
+  headerNameBytes,
+  headerValue,
+  headerValueBytes,
+  headersBegin,
+  headersNext,
+} from "../abi/headers";
+import { buffer, headerPairs, nowNs, property, replaceHeader, valueBytes, valuePtr } from "../abi/host";
+import { callHeader, callHeadersBegin, httpCall } from "../abi/http-call";
+import { inboxAllocate } from "../abi/inbox";
+import { setBufferStart } from "../abi/set-buffer";
+import { rowAddressLen, rowAddressPtr } from "../pool/labels";
+import {
+  PREFILL_ROOM,
+  bodyOpen,
+  bootstrapPrefixBytes,
+  canBeSplit,
+  editBootstrap,
+  editPrefill,
+  prefillBytes,
+  prefillPtr,
+} from "../prompt/prefill-edit";
+import { configBootstrapPort, configPrefillCluster } from "../schema/stage-settings";
+import { avalanche } from "../text/hash";
+import {
+  ascii,
+  textBytes,
+  textEquals,
+  textStarts,
+  writeBegin,
+  writeByte,
+  writeLength,
+  writeU64,
+} from "../text/text";
+import { LEG_BODY_BYTES, LEG_BODY_OPEN, legOf, legRow } from "./legs";
+import { H_CONTENT_LENGTH, H_DESTINATION, H_REQUEST_ID, P_CLUSTER } from "./names";
+import { hostBytes } from "./stages";
+import { S_CONTENT_LENGTH } from "./streams";
+import { ownCell } from "./worker";
+import { UNKNOWN_LENGTH } from "./request-headers";
+
+/** Bytes asked of a body that is held: no body is longer. */
+const BODY_BYTES_MAX: u32 = 1048576;
+
+// Headers that do not go to the prefill endpoint: of the connection, of lengths, of Envoy, and what would have the
+// answer compressed.
+const LEFT_OUT: u32 = 11;
+const leftOut: usize = memory.data(11 * 4, 4);
+store<u32>(leftOut, <u32>H_CONTENT_LENGTH, 0);
+store<u32>(leftOut, <u32>ascii("transfer-encoding"), 4);
+store<u32>(leftOut, <u32>ascii("connection"), 8);
+store<u32>(leftOut, <u32>ascii("expect"), 12);
+store<u32>(leftOut, <u32>ascii("te"), 16);
+store<u32>(leftOut, <u32>ascii("trailer"), 20);
+store<u32>(leftOut, <u32>ascii("upgrade"), 24);
+store<u32>(leftOut, <u32>ascii("keep-alive"), 28);
+store<u32>(leftOut, <u32>ascii("accept-encoding"), 32);
+store<u32>(leftOut, <u32>H_DESTINATION, 36);
+store<u32>(leftOut, <u32>H_REQUEST_ID, 40);
+const ENVOY_PREFIX = ascii("x-envoy-");
+
+let body: usize = 0;
+let bodyBytes: u32 = 0;
+
+/**
+ * Reads the held body, with room for edits in front of it. False: it is not there whole, or what it asks for cannot be
+ * computed in two places.
+ */
+export function readBody(): bool {
+  const room = inboxAllocate(PREFILL_ROOM);
+  if (room == 0 || buffer(BUFFER_REQUEST_BODY, 0, BODY_BYTES_MAX) != STATUS_OK) return false;
+  body = valuePtr();
+  bodyBytes = valueBytes();
+  return body == room + PREFILL_ROOM && canBeSplit(body, bodyBytes);
+}
+
+/** Sends the read body to the stream's leg as NIXL's prefill. Returns the call's number; 0 = it could not be made. */
+export function sendNixl(stream: usize, config: u32, timeoutMs: u32): u32 {
+  store<u32>(legOf(stream), bodyOpen(body, bodyBytes), LEG_BODY_OPEN);
+  if (!editPrefill(body, bodyBytes)) return 0;
+  return send(stream, config, timeoutMs);
+}
+
+/**
+ * Sends the read body with a meeting place to the stream's leg, and puts the place into the held body too. Returns the
+ * call's number; 0 = it could not be made, and the held body is as it was.
+ */
+export function sendSglang(stream: usize, config: u32, timeoutMs: u32, room: u64): u32 {
+  const row = legRow(stream);
+  const open = bodyOpen(body, bodyBytes);
+  const host = rowAddressPtr(row);
+  if (!editBootstrap(body, bodyBytes, host, hostBytes(row), configBootstrapPort(config), room)) return 0;
+  const call = send(stream, config, timeoutMs);
+  if (call != 0) putInFront(stream, open, prefillPtr(), bootstrapPrefixBytes());
+  return call;
+}
+
+const lengthText: usize = memory.data(24);
+
+/** Replaces the held body's first `open` bytes, up to its opening brace, by `bytes` bytes at `ptr`; sets its length anew. */
+export function putInFront(stream: usize, open: u32, ptr: usize, bytes: u32): bool {
+  if (setBufferStart(BUFFER_REQUEST_BODY, open, ptr, bytes) != STATUS_OK) return false;
+  if (load<u32>(stream, S_CONTENT_LENGTH) == UNKNOWN_LENGTH) return true;
+  writeBegin(lengthText, 24);
+  writeU64(<u64>load<u32>(legOf(stream), LEG_BODY_BYTES) + <u64>bytes - <u64>open);
+  replaceHeader(MAP_REQUEST_HEADERS, H_CONTENT_LENGTH, lengthText, writeLength());
+  return true;
+}
+
+function send(stream: usize, config: u32, timeoutMs: u32): u32 {
+  store<u32>(legOf(stream), bodyBytes, LEG_BODY_BYTES);
+  if (headerPairs(MAP_REQUEST_HEADERS) != STATUS_OK) return 0;
+  const row = legRow(stream);
+  callHeadersBegin();
+  callHeader(H_DESTINATION, textBytes(H_DESTINATION), rowAddressPtr(row), rowAddressLen(row));
+  copyHeaders(valuePtr(), valueBytes());
+  const cluster = configPrefillCluster(config);
+  if (cluster != 0) return httpCall(cluster, textBytes(cluster), prefillPtr(), prefillBytes(), timeoutMs);
+  if (property(P_CLUSTER) != STATUS_OK) return 0;
+  return httpCall(valuePtr(), valueBytes(), prefillPtr(), prefillBytes(), timeoutMs);
+}
+
+// Both legs carry the same request id; a request without one gets one.
+function copyHeaders(ptr: usize, bytes: u32): void {
+  let id: usize = 0;
+  let idBytes: u32 = 0;
+  headersBegin(ptr, bytes);
+  while (headersNext()) {
+    if (id == 0 && textEquals(H_REQUEST_ID, headerName(), headerNameBytes())) {
+      id = headerValue();
+      idBytes = headerValueBytes();
+    }
+    if (isLeftOut(headerName(), headerNameBytes())) continue;
+    callHeader(headerName(), headerNameBytes(), headerValue(), headerValueBytes());
+  }
+  if (idBytes == 0) {
+    id = makeId();
+    idBytes = ID_BYTES;
+    replaceHeader(MAP_REQUEST_HEADERS, H_REQUEST_ID, id, idBytes);
+  }
+  callHeader(H_REQUEST_ID, textBytes(H_REQUEST_ID), id, idBytes);
+}
+
+function isLeftOut(name: usize, bytes: u32): bool {
+  for (let i: usize = 0; i < LEFT_OUT; i++)
+    if (textEquals(load<u32>(leftOut + (i << 2)), name, bytes)) return true;
+  return textStarts(ENVOY_PREFIX, name, bytes);
+}
+
+const ID_BYTES: u32 = 32;
+const idText: usize = memory.data(32);
+let idState: u64 = 0;
+
+// 32 hexadecimal digits.
+function makeId(): usize {
+  writeBegin(idText, ID_BYTES);
+  for (let half = 0; half < 2; half++) {
+    let bits = nextUnique();
+    for (let i = 0; i < 16; i++) {
+      const digit = <u8>(bits & 15);
+      writeByte(digit < 10 ? 48 + digit : 87 + digit);
+      bits >>= 4;
+    }
+  }
+  return idText;
+}
+
+/** A number that no other call of any worker has, as far as 64 bits tell. */
+export function nextUnique(): u64 {
+  idState = avalanche(idState ^ nowNs() ^ ((<u64>ownCell()) << 48)) + 1;
+  return avalanche(idState);
+}
