@@ -19,10 +19,18 @@ export function lastEvents(request: FleetRequest, ending: Ending): string {
   return `${last}${event(request, [], usage)}data: [DONE]\n\n`;
 }
 
+/** The end of a stream that fails after its headers, as vLLM ends it. */
+export function errorEvents(status: number): string {
+  const error = { message: "EngineCore encountered an issue.", type: "InternalServerError", code: status };
+  return `data: ${JSON.stringify({ error: { ...error, param: null } })}\n\ndata: [DONE]\n\n`;
+}
+
 /** Body of an answer that is an error, in OpenAI's form. */
 export function failureBody(status: number): string {
-  const message = "This model's maximum context length is exceeded.";
-  return JSON.stringify({ error: { message, type: "BadRequestError", param: null, code: status } });
+  const tooLong = status === 400;
+  const message = tooLong ? "This model's maximum context length is exceeded." : "Internal server error";
+  const type = tooLong ? "BadRequestError" : "InternalServerError";
+  return JSON.stringify({ error: { message, type, param: null, code: status } });
 }
 
 function event(request: FleetRequest, choices: readonly object[], usage?: object): string {

@@ -26,6 +26,7 @@ export class EppExchange {
   private localStatus = 0;
   private attempts = 0;
   private lastAddress: string | null = null;
+  private answeredBy = -1;
   private prefiller: string | undefined;
   /** The forwarded body, kept where the filter has called a prefill replica. */
   private readonly body: Uint8Array[] = [];
@@ -40,6 +41,11 @@ export class EppExchange {
   /** The stream, once it was opened. */
   get stream(): Stream {
     return this.opened!;
+  }
+
+  /** Whether response headers were sent. */
+  get answered(): boolean {
+    return this.answeredBy >= 0;
   }
 
   /** No destination took the connection. */
@@ -115,6 +121,7 @@ export class EppExchange {
 
   /** The host of the last attempt sends its response headers. */
   answer(endpoint: number, status: number, contentType: string): void {
+    this.answeredBy = endpoint;
     this.stream.info.upstreamAddress = replicaAddress(endpoint);
     this.stream.info.attemptCount = this.attempts + 1;
     this.stream.responseHeaders({ ":status": String(status), "content-type": contentType });

@@ -2,7 +2,7 @@
 import { createHost, type LogLine, type ProxyWasmHost, type Stream, VirtualClock } from "../host/index.ts";
 import type { HttpCall } from "../host/http-call.ts";
 import { Random } from "../workload/random.ts";
-import { answerEvent, failureBody, lastEvents } from "./answer-events.ts";
+import { answerEvent, errorEvents, failureBody, lastEvents } from "./answer-events.ts";
 import { requestBody } from "./body.ts";
 import { EppExchange, type EppSinks } from "./epp-exchange.ts";
 import { FilterError } from "./errors.ts";
@@ -178,6 +178,7 @@ export class EppGateway implements Gateway {
     if (ending.status === 200) stream.responseBody(lastEvents(request, ending), true);
     else if (exchange.allConnectsFailed) exchange.refused();
     else if (ending.status === 503) stream.upstreamReset();
+    else if (exchange.answered) stream.responseBody(errorEvents(ending.status), true);
     else {
       exchange.answer(endpoint, ending.status, "application/json");
       stream.responseBody(failureBody(ending.status), true);
