@@ -1,4 +1,7 @@
 // A real Envoy with the filter and a real sidecar before real vLLM servers, and the questions that tests ask of them.
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { request } from "undici";
 import { ENVOY_NEWEST } from "../../scripts/find-envoy.mjs";
 import { Sidecar } from "../../sidecar/app.ts";
@@ -30,10 +33,15 @@ export interface Fleet {
   counters(): Promise<Readonly<Record<string, number>>>;
 }
 
+export interface FleetOptions extends GatewayOptions {
+  /** Labels of each server, in their order; none unless given. */
+  readonly labels?: readonly Readonly<Record<string, string>>[];
+}
+
 /** Runs a test with a gateway and a sidecar of its own, which know all servers; both are gone afterwards. */
 export async function withFleet<T>(
   servers: readonly Vllm[],
-  options: GatewayOptions,
+  { labels = [], ...options }: FleetOptions,
   test: (fleet: Fleet) => Promise<T>,
 ): Promise<T> {
   const endpoints = servers.map(({ address }) => address);
@@ -43,20 +51,34 @@ export async function withFleet<T>(
     extraEndpoints: endpoints,
     snapshot: false,
   });
-  const flags = { endpoints: endpoints.join(","), control: gateway.envoy.controlSocket, pool: POOL };
-  const sidecar = new Sidecar(loadSettings(flags, {}), { log: makeLogger("silent") });
+  const folder = await mkdtemp(join(tmpdir(), "epp-vllm-"));
+  const config = join(folder, "sidecar.json");
+  const listed = servers.map(({ port }, index) => ({
+    address: "127.0.0.1",
+    port,
+    labels: labels[index] ?? {},
+  }));
+  await writeFile(
+    config,
+    JSON.stringify({
+      control: { socket: gateway.envoy.controlSocket },
+      pools: [{ name: POOL, discovery: { static: { endpoints: listed } } }],
+    }),
+  );
+  const sidecar = new Sidecar(loadSettings({ config }, {}), { log: makeLogger("silent") });
   try {
     await sidecar.start();
     const fleet = fleetOf(gateway, sidecar);
     await until("the gateway knew every server", async () => {
       const { pools } = await gateway.status<Status>();
-      const listed = servers.every((server) => fleet.monitor(server)?.models.length > 0);
-      return listed && pools[0]?.endpoints.filter(({ ready }) => ready).length === servers.length;
+      const areListed = servers.every((server) => fleet.monitor(server)?.models.length > 0);
+      return areListed && pools[0]?.endpoints.filter(({ ready }) => ready).length === servers.length;
     });
     return await test(fleet);
   } finally {
     await sidecar.stop();
     await gateway.stop();
+    await rm(folder, { recursive: true, force: true });
   }
 }
 
@@ -104,6 +126,14 @@ export function tokensOf(reply: Reply): Tokens {
     cached: ((details?.["cached_tokens"] as number | undefined) ?? 0) + read,
     completion: number("completion_tokens") + number("output_tokens"),
   };
+}
+
+/** The text of a chat answer, whole or streamed. */
+export function textOf(reply: Reply): string {
+  return documents(reply)
+    .flatMap((document) => (document["choices"] as { message?: Fields; delta?: Fields }[]) ?? [])
+    .map(({ message, delta }) => ((message ?? delta)?.["content"] as string | undefined) ?? "")
+    .join("");
 }
 
 /** The name under which the server that answered calls its model; each server has one of its own. */

@@ -1,10 +1,19 @@
 // Two real vLLM servers: who gets which request, what the filter learns from their answers, what the sidecar reads.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { Reply } from "../envoy/clients.ts";
 import { POOL, until } from "../envoy/harness.ts";
 import { pushPolicy } from "../envoy/policy.ts";
 import { settings } from "../envoy/support.ts";
-import { askServer, documents, type Fields, metricOf, modelOf, prose, tokensOf, withFleet } from "./fleet.ts";
+import {
+  askServer,
+  documents,
+  type Fields,
+  metricOf,
+  modelOf,
+  prose,
+  textOf,
+  tokensOf,
+  withFleet,
+} from "./fleet.ts";
 import { ADAPTERS, BLOCKS, BLOCK_TOKENS, MODEL, startVllms, type Vllm } from "./server.ts";
 
 const SAMPLED = settings({ responseSampleEvery: 1 });
@@ -33,12 +42,6 @@ const chat = (messages: readonly Message[], fields: Fields = {}): Fields => ({
   temperature: 0,
   ...fields,
 });
-const textOf = (reply: Reply): string =>
-  documents(reply)
-    .flatMap((document) => (document["choices"] as { message?: Fields; delta?: Fields }[]) ?? [])
-    .map(({ message, delta }) => ((message ?? delta)?.["content"] as string | undefined) ?? "")
-    .join("");
-
 describe("a conversation", () => {
   it("goes on where its first turn is in the cache, and the engine says so", async () => {
     await withFleet(servers, { pluginConfig: SAMPLED }, async ({ ask }) => {

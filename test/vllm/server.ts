@@ -44,6 +44,7 @@ export interface Vllm {
   /** ip:port */
   readonly address: string;
   readonly url: string;
+  readonly port: number;
   /** The last that it logged. */
   log(): string;
   /** SIGKILL for all of its processes: connections are reset in the middle of what they carry. */
@@ -84,7 +85,10 @@ class VllmProcess implements Vllm {
   private hasEnded = false;
   private text = "";
 
-  constructor(port: number, { args = [], env = {}, adapters = false }: VllmOptions) {
+  constructor(
+    readonly port: number,
+    { args = [], env = {}, adapters = false }: VllmOptions,
+  ) {
     this.address = `127.0.0.1:${port}`;
     this.url = `http://${this.address}`;
     const home = vllmHome();
@@ -229,7 +233,8 @@ function guardOf(pid: number | undefined): ChildProcess {
   return guard;
 }
 
-async function freePort(): Promise<number> {
+/** A port that nobody listens on. */
+export async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((settle) => server.listen(0, "127.0.0.1", settle));
   const { port } = server.address() as { port: number };
