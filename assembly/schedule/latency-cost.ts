@@ -3,10 +3,12 @@
 //   prefill = base + token ms · uncached tokens                 (learnt: pool/rates.ts)
 //   wait    = token ms · (tokens in flight without a first token − what is done of them) + waiting of foreign requests
 //   overdue = the time by which the head of the queue is later than it should be
-//   cost    = wait + overdue + prefill + token ms · uncached · (λ + CONTEXT_PRICE · context²)
+//   cost    = wait + overdue + prefill + uncached · (mean token ms · λ + token ms · CONTEXT_PRICE · context²)
 //
 // λ is the mean wait over the candidates in seconds: a token computed twice is taken from the whole fleet, and
-// what that is worth grows with how much the fleet has to do. No parameter. `context` is the share of the endpoint's KV
+// what that is worth grows with how much the fleet has to do. No parameter. It is counted at the candidates' mean speed:
+// at each one's own, a long backlog would multiply small errors of what was learnt and send all work to whoever looks a
+// little faster. `context` is the share of the endpoint's KV
 // cache that the prompts in flight there take: the more context an engine holds, the more answers a prefill holds up,
 // and the sooner the cache has no room for the next prompt. So work goes where little is held and hits stay where they
 // are. It counts as LMetric's batch size does, but in tokens: ten long contexts weigh more than ten short ones. Squared,
@@ -59,6 +61,7 @@ const tpotsBefore: usize = memory.data(256 * 8, 8);
 const costs: usize = memory.data(256 * 8, 8);
 const workMs: usize = memory.data(256 * 8, 8);
 let missPrice: f64 = 0;
+let sumTokenMs: f64 = 0;
 let modelShare: f64 = 0;
 
 /** Time until the engine begins with this request at the candidate, ms. */
@@ -98,20 +101,21 @@ export function costsWork(pool: u32, contextPrice: f64): void {
   const unknownForeign = unknownLoad(COLUMN_FOREIGN_REQUESTS);
   const count = candidateCount();
   let backlog: f64 = 0;
+  sumTokenMs = 0;
   for (let i: u32 = 0; i < count; i++) backlog += work(i, now, meanTokens, unknownForeign);
   missPrice = count == 0 ? 0 : backlog / <f64>count / 1000;
+  const meanTokenMs = count == 0 ? 0 : sumTokenMs / <f64>count;
   const samples = poolPrefillSamples(pool);
   modelShare = samples / (samples + BLEND_SAMPLES);
   for (let i: u32 = 0; i < count; i++) {
     const at = (<usize>i) << 3;
     const foreign = foreignOf(i, unknownForeign);
     const requests = known(COLUMN_INFLIGHT_REQUESTS, i) + foreign;
-    const own = load<f64>(workMs + at);
     const share = contextShare(i, foreign, meanPrompt);
-    const price = missPrice + contextPrice * share * share;
-    const modelled = load<f64>(waitMs + at) + load<f64>(prefillMs + at) + own * price;
-    const uncached = Math.max(known(COLUMN_UNCACHED_TOKENS, i), 0) + LAST_BLOCK_TOKENS;
-    const product = (uncached * (requests + 1) * PREFILL_SLOPE_FIRST) / 1000;
+    const tokens = Math.max(known(COLUMN_UNCACHED_TOKENS, i), 0);
+    const miss = tokens * meanTokenMs * missPrice + load<f64>(workMs + at) * contextPrice * share * share;
+    const modelled = load<f64>(waitMs + at) + load<f64>(prefillMs + at) + miss;
+    const product = ((tokens + LAST_BLOCK_TOKENS) * (requests + 1) * PREFILL_SLOPE_FIRST) / 1000;
     store<f64>(costs + at, modelShare * modelled + (1 - modelShare) * product);
   }
 }
@@ -122,6 +126,7 @@ function work(index: u32, now: f64, meanTokens: f64, unknownForeign: f64): f64 {
   const at = (<usize>index) << 3;
   ratesOf(row, now);
   const tokenMs = prefillTokenMs();
+  sumTokenMs += tokenMs;
   const baseMs = prefillBaseMs();
   const uncached = Math.max(known(COLUMN_UNCACHED_TOKENS, index), 0);
   const foreign = foreignOf(index, unknownForeign);
