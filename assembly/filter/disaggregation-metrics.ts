@@ -54,13 +54,18 @@ store<u32>(failureNames, <u32>ascii("refused"), 20);
 store<u32>(failureNames, <u32>ascii("call"), 24);
 const failureIds: usize = memory.data(7 * 4, 4);
 
+/** Name (a Text) of a failure, FAILED_*. */
+export function failureName(kind: u32): usize {
+  return load<u32>(failureNames + ((<usize>min(kind, FAILURES - 1)) << 2));
+}
+
 /** Counts a failed prefill; `kind`: FAILED_*. */
 export function meterPrefillFailure(kind: u32): void {
   const index = min(kind, FAILURES - 1);
   const at = failureIds + ((<usize>index) << 2);
   countUp(COUNT_PREFILL_FAILURES);
   if (load<u32>(at) == 0) {
-    const name = load<u32>(failureNames + ((<usize>index) << 2));
+    const name = failureName(index);
     store<u32>(at, define(METRIC_COUNTER, "epp_prefill_failures_total", NO_LABEL, "kind", name) + 1);
   }
   incrementMetric(load<u32>(at) - 1, 1);

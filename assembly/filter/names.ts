@@ -85,6 +85,8 @@ export const K_JOURNAL = ascii("epp1/journal/");
 
 /** Filter state for access logs: %FILTER_STATE(wasm.epp_decision:PLAIN)%. */
 export const S_DECISION = ascii("epp_decision");
+/** The same of a prefill that the filter called: %FILTER_STATE(wasm.epp_prefill:PLAIN)%. */
+export const S_PREFILL = ascii("epp_prefill");
 
 export const ROLE_NAME_PICKER = ascii("picker");
 export const ROLE_NAME_INGEST = ascii("ingest");

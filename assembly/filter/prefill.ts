@@ -12,21 +12,40 @@ import {
   STATUS_OK,
   STREAM_REQUEST,
 } from "../abi/constants";
-import { closeStream, continueStream, removeHeader, replaceHeader, setEffectiveContext } from "../abi/host";
+import {
+  closeStream,
+  continueStream,
+  removeHeader,
+  replaceHeader,
+  setEffectiveContext,
+  setFilterState,
+} from "../abi/host";
 import { callNumber } from "../abi/http-call";
 import { inboxMark, inboxReset } from "../abi/inbox";
+import { rowAddressLen, rowAddressPtr } from "../pool/labels";
+import { configExposeDecision } from "../schema/settings";
 import { isSetAside } from "../pool/health";
 import { paramsPrefixBytes, paramsPtr } from "../prompt/prefill-edit";
 import { promptCount, promptIsOne } from "../prompt/record";
 import { configDecodeRetries, configPrefillTimeoutMs, configProtocol } from "../schema/stage-settings";
 import { PROTOCOL_SGLANG } from "../schema/stages-layout";
-import { ascii, textBytes } from "../text/text";
+import {
+  ascii,
+  textBytes,
+  writeBegin,
+  writeBytes,
+  writeLength,
+  writeLiteral,
+  writeText,
+  writeU64,
+} from "../text/text";
 import { becomeDecodeOnly, decodeBegins, forgetPrefix, releaseReservation } from "./commit";
 import { COUNT_DISAGG_UNFIT, COUNT_PREFILL_FALLBACKS, COUNT_PREFILL_ORPHANS, countUp } from "./counters";
 import {
   FAILED_CALL,
   FAILED_REFUSED,
   FAILED_TIMEOUT,
+  failureName,
   meterPrefillFailure,
   meterPrefillLeg,
 } from "./disaggregation-metrics";
@@ -42,7 +61,7 @@ import {
   noteLeg,
   reserveLeg,
 } from "./legs";
-import { H_MAX_RETRIES, H_RETRY_ON, V_NO_RETRIES, V_RETRIES, V_RETRY_UNSENT } from "./names";
+import { H_MAX_RETRIES, H_RETRY_ON, S_PREFILL, V_NO_RETRIES, V_RETRIES, V_RETRY_UNSENT } from "./names";
 import {
   CALLS_MAX,
   callAdd,
@@ -54,6 +73,7 @@ import {
   callOrphan,
   callPool,
   callRoot,
+  callRow,
   callStartedMs,
   callsOut,
 } from "./prefill-calls";
@@ -212,6 +232,8 @@ function settle(call: usize, root: u32, outcome: u32, now: f64): void {
   const config = rootConfig(callRoot(call));
   const context = callContext(call);
   const number = load<u32>(call);
+  const row = callRow(call);
+  const startedMs = callStartedMs(call);
   const isDone = outcome >= CALL_DONE;
   if (isDone) meterPrefillLeg(callPool(call), <u64>(now - callStartedMs(call)));
   else meterPrefillFailure(outcome);
@@ -227,9 +249,25 @@ function settle(call: usize, root: u32, outcome: u32, now: f64): void {
   if (wasSglang && isDone) return;
   if (!wasSglang && phaseOf(stream) != PHASE_PREFILLING) return;
   if (setEffectiveContext(context) != STATUS_OK) return;
+  if (configExposeDecision(config)) exposePrefill(row, outcome, now - startedMs);
   if (wasSglang) endBothLegs(stream);
   else if (goOn(stream, config, outcome, now)) continueStream(STREAM_REQUEST);
   setEffectiveContext(root);
+}
+
+const state: usize = memory.data(192);
+
+// One line for access logs: the endpoint asked last, what became of it, and the ms that took.
+function exposePrefill(row: u32, outcome: u32, ms: f64): void {
+  writeBegin(state, 192);
+  writeLiteral("endpoint=");
+  writeBytes(rowAddressPtr(row), rowAddressLen(row));
+  writeLiteral(" outcome=");
+  if (outcome < CALL_DONE) writeText(failureName(outcome));
+  else writeLiteral(outcome == CALL_DONE ? "done" : "nothing");
+  writeLiteral(" ms=");
+  writeU64(<u64>Math.max(ms, 0));
+  setFilterState(S_PREFILL, state, writeLength());
 }
 
 // Whether the stream can go on now; else another call is out for it.

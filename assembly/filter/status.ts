@@ -44,6 +44,7 @@ import {
   tpotRequestMs,
   tpotSamples,
 } from "../pool/rates";
+import { transferSamples, transferTokenMs } from "../pool/transfer";
 import { readyEndpoints } from "../pool/snapshot";
 import {
   poolCount,
@@ -136,6 +137,7 @@ function writePool(pool: u32, now: f64): bool {
   writeF64(poolBytesPerToken(pool));
   // Of this worker's latest requests.
   figure("meanUncachedTokens", poolMeanTokens(pool, NaN));
+  writeTransfer(pool);
   writePolicy(pool, now);
   writeLiteral(',"endpoints":[');
   let isFirst = true;
@@ -153,6 +155,13 @@ function writePool(pool: u32, now: f64): bool {
   }
   writeLiteral("]}");
   return isWhole && !writeCut();
+}
+
+// What was learnt of KV transfers between the pool's endpoints; null while nothing is.
+function writeTransfer(pool: u32): void {
+  const samples = transferSamples(pool);
+  figure("transferTokenMs", samples > 0 ? transferTokenMs(pool, NaN) : NaN);
+  figure("transferSamples", samples);
 }
 
 // The policy in force; its id is the sidecar's, its age counts from receipt.

@@ -27,10 +27,11 @@ export function noteTransfer(pool: u32, tokens: f64, ms: f64): void {
   store<f64>(at, count, 8);
 }
 
-/** ms for the KV of one token in that pool; `configured` is what the configuration says. */
+/** ms for the KV of one token in that pool; `configured` is what the configuration says, NaN: what was learnt alone. */
 export function transferTokenMs(pool: u32, configured: f64): f64 {
   const at = pools + ((<usize>pool) << 4);
   const samples = load<f64>(at, 8);
+  if (configured != configured) return load<f64>(at);
   return (load<f64>(at) * samples + configured * PRIOR_SAMPLES) / (samples + PRIOR_SAMPLES);
 }
 

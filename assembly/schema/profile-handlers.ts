@@ -56,6 +56,11 @@ let encodeField: string = "";
 /** Forgets the handler: a new document begins. */
 export function handlersReset(): void {
   handler = 0;
+  decodeName = NO_NODE;
+  prefillName = NO_NODE;
+  encodeName = NO_NODE;
+  prefillDecider = NO_NODE;
+  encodeDecider = NO_NODE;
 }
 
 /** Whether the document declares a handler that runs several profiles. */
@@ -70,13 +75,9 @@ export function runsOneProfile(): bool {
 
 /** Reads the parameters `node` of the handler of type `type`, the `place`-th plugin of the document. False: refused. */
 export function handlerParameters(node: i32, slot: usize, type: u32, place: u32): bool {
+  handlersReset();
   handler = type;
   handlerPlace = place;
-  decodeName = NO_NODE;
-  prefillName = NO_NODE;
-  encodeName = NO_NODE;
-  prefillDecider = NO_NODE;
-  encodeDecider = NO_NODE;
   objectBegin(node);
   if (type == PLUGIN_DATA_PARALLEL_HANDLER) {
     const port = wholeField("primaryPort", PRIMARY_PORT_DEFAULT, 0, 65535, "a port, 0 to 65535");

@@ -275,20 +275,53 @@ inferencePool: { modelServers: { matchLabels: { app: vllm } }, targetPorts: [{ n
 });
 
 describe("a configuration", () => {
-  it("of prefill and decode keeps the decode profile", async () => {
-    const { picker, outcomes } = await convertYaml(
-      `${HEAD}plugins: [{type: disagg-profile-handler}, {type: prefill-filter}, {type: decode-filter}, {type: queue-scorer}]
-schedulingProfiles:
-- { name: prefill, plugins: [{ pluginRef: prefill-filter }, { pluginRef: queue-scorer }] }
+  const STAGES = `schedulingProfiles:
+- { name: prefill, plugins: [{ pluginRef: prefill-filter }, { pluginRef: SCORER }] }
 - { name: decode, plugins: [{ pluginRef: decode-filter }, { pluginRef: queue-scorer }] }
-`,
+`;
+
+  it("of prefill and decode keeps both profiles, their handler and its decider", async () => {
+    const { picker, outcomes } = await convertYaml(
+      `${HEAD}plugins: [{type: disagg-profile-handler, parameters: {deciders: {prefill: d}}}, {type: always-disagg-pd-decider, name: d}, {type: prefill-filter}, {type: decode-filter}, {type: queue-scorer}]
+${STAGES.replace("SCORER", "queue-scorer")}`,
+      { endpoints: "10.0.0.1:8000" },
+    );
+    expect(picker["schedulingProfiles"]).toEqual([
+      { name: "prefill", plugins: [{ pluginRef: "prefill-filter" }, { pluginRef: "queue-scorer" }] },
+      { name: "decode", plugins: [{ pluginRef: "decode-filter" }, { pluginRef: "queue-scorer" }] },
+    ]);
+    expect((picker["plugins"] as { type: string }[]).map(({ type }) => type).slice(0, 2)).toEqual([
+      "disagg-profile-handler",
+      "always-disagg-pd-decider",
+    ]);
+    expect(outcomes.filter(({ verdict }) => verdict === "dropped")).toEqual([]);
+  });
+
+  it("of prefill and decode whose scorers are not all supported falls back on the stages' defaults", async () => {
+    const { picker, outcomes } = await convertYaml(
+      `${HEAD}plugins: [{type: disagg-profile-handler}, {type: prefill-filter}, {type: decode-filter}, {type: queue-scorer}, {type: latency-scorer}]
+${STAGES.replace("SCORER", "latency-scorer")}`,
+      { endpoints: "10.0.0.1:8000" },
+    );
+    expect(picker).not.toHaveProperty("schedulingProfiles");
+    expect(picker["plugins"]).toEqual([
+      { type: "disagg-profile-handler" },
+      { type: "epp-wasm-gateway", parameters: { pool: "pool" } },
+    ]);
+    expect(describeOutcomes(outcomes)).toContain("no scorer is left");
+  });
+
+  it("of a handler that is not supported keeps the decode profile", async () => {
+    const { picker, outcomes } = await convertYaml(
+      `${HEAD}plugins: [{type: header-profile-handler}, {type: prefill-filter}, {type: decode-filter}, {type: queue-scorer}]
+${STAGES.replace("SCORER", "queue-scorer")}`,
       { endpoints: "10.0.0.1:8000" },
     );
     expect(picker["schedulingProfiles"]).toEqual([
       { name: "decode", plugins: [{ pluginRef: "decode-filter" }, { pluginRef: "queue-scorer" }] },
     ]);
     expect(outcomes.map(({ what }) => what)).toEqual(
-      expect.arrayContaining(["plugins[0] disagg-profile-handler", "schedulingProfiles[0] prefill"]),
+      expect.arrayContaining(["plugins[0] header-profile-handler", "schedulingProfiles[0] prefill"]),
     );
   });
 

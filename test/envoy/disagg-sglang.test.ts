@@ -10,7 +10,7 @@ import { ENVOY_VERSIONS, startGateway } from "./harness.ts";
 import { encodeSnapshot } from "./snapshot.ts";
 import { settled } from "./status.ts";
 import { ask, CHAT_PATH, text } from "./support.ts";
-import { after, answer, echo, reset, silent } from "./upstream.ts";
+import { after as delayed, answer, echo, reset, silent } from "./upstream.ts";
 
 const sglang = (bootstrapPort: number): string =>
   disaggregation({ parameters: { mode: "inline", protocol: "sglang", bootstrapPort } });
@@ -74,7 +74,7 @@ describe.each(ENVOY_VERSIONS)("a leg that fails, on Envoy %s", (version) => {
 
   it("has the same body as the other, with a room of its own each time", async () => {
     const { gateway, decoder, prefiller } = await start();
-    prefiller.behave(after(20, echo));
+    prefiller.behave(delayed(20, echo));
     const body = '{"model":"m","seed":9007199254740993,"messages":[{"role":"user","content":"x"}]}';
     for (let i = 0; i < 20; i++) await send(gateway.url, { path: CHAT_PATH, method: "POST", body });
     await settled(gateway);
@@ -113,14 +113,14 @@ describe.each(ENVOY_VERSIONS)("a leg that fails, on Envoy %s", (version) => {
       response.writeHead(200, { "content-type": "text/event-stream" });
       response.write(": waiting\n\n");
     });
-    prefiller.behave(after(300, answer(500, "{}")));
+    prefiller.behave(delayed(300, answer(500, "{}")));
     await expect(ask(gateway, text(1), { fields: { stream: true } })).rejects.toThrow(ReplyCutError);
     await settled(gateway);
   });
 
   it("decode, whose answer comes first, does not wait for the prefill's", async () => {
     const { gateway, prefiller } = await start();
-    prefiller.behave(after(300, echo));
+    prefiller.behave(delayed(300, echo));
     expect((await ask(gateway, text(1))).status).toBe(200);
     const { counters } = await settled(gateway);
     expect([counters["prefillFailures"], counters["prefillCalls"]]).toEqual([0, 0]);

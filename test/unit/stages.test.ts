@@ -189,6 +189,16 @@ describe("profiles of stages", () => {
   });
 });
 
+describe("documents one after the other", () => {
+  test("know nothing of each other's handlers", () => {
+    expect(load(wasm, documentOf([HANDLER, ALWAYS])).error).toBe("");
+    const { config, error } = load(wasm, pluginOf("queue-scorer"));
+    expect(error).toBe("");
+    expect(stagesOf(wasm, config).prefill).toBeUndefined();
+    expect(load(wasm, pluginOf("disagg-profile-handler")).error).toBe("");
+  });
+});
+
 describe("epp-wasm-disaggregation", () => {
   const settingsOf = (config: number) => ({
     mode: wasm.call("configStageMode", config),

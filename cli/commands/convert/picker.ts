@@ -6,6 +6,9 @@ import { ConversionError, type Outcomes } from "./outcome.ts";
 const API_VERSION = "llm-d.ai/v1alpha1";
 const KIND = "EndpointPickerConfig";
 const NO_EFFECT = /^plugins\[0\] \S+ ?: no effect in the filter, /;
+/** Handlers that run several profiles, and the deciders that they name. */
+const STAGED_HANDLERS = ["disagg-profile-handler", "pd-profile-handler"];
+const DECIDERS = ["prefix-based-pd-decider", "always-disagg-pd-decider", "always-disagg-multimodal-decider"];
 /** Profile that a request goes to when prefill and decode are not separated. */
 const PROFILE_PREFERENCE = ["decode", "default"];
 /** Sections beside plugins and profiles, and why the filter's document goes without them. */
@@ -82,8 +85,12 @@ async function judgePlugins(
     const type = String(at(plugin, "type"));
     const name = text(at(plugin, "name")) ?? type;
     const what = `plugins[${index}] ${name}${name === type ? "" : ` (${type})`}`;
+    // A handler is judged with the deciders that it names.
+    const named = STAGED_HANDLERS.includes(type)
+      ? plugins.filter((other) => DECIDERS.includes(String(at(other, "type"))))
+      : [];
     const { errors, notes } = await check.text(
-      JSON.stringify({ apiVersion: API_VERSION, kind: KIND, plugins: [plugin] }),
+      JSON.stringify({ apiVersion: API_VERSION, kind: KIND, plugins: [plugin, ...named] }),
     );
     const idle = notes.find((note) => NO_EFFECT.test(note))?.replace(NO_EFFECT, "");
     if (errors.length > 0) {
@@ -115,6 +122,12 @@ function convertProfiles(
   gone: ReadonlySet<string>,
   outcomes: Outcomes,
 ): Fields[] | "default" {
+  if (judged.some(({ type, fate }) => fate === "kept" && STAGED_HANDLERS.includes(type))) {
+    const stages = profiles.map((profile, index) => convertStage(profile, index, gone, outcomes));
+    return profiles.some((profile) => lostScorers(pluginsOf(profile, judged), judged, outcomes))
+      ? "default"
+      : stages;
+  }
   const names = profiles.map((profile) => String(at(profile, "name")));
   const wanted = PROFILE_PREFERENCE.map((name) => names.indexOf(name)).find((index) => index >= 0) ?? 0;
   profiles.forEach((_, index) => {
@@ -136,10 +149,32 @@ function convertProfiles(
       );
     return !gone.has(name);
   });
-  const named = new Set(references.map((reference) => String(at(reference, "pluginRef"))));
-  const inProfile = judged.filter(({ name }) => named.has(name));
-  if (lostScorers(inProfile, judged, outcomes)) return "default";
+  if (lostScorers(pluginsOf(profile, judged), judged, outcomes)) return "default";
   return [{ ...profile, plugins: left }];
+}
+
+/** The plugins that a profile refers to. */
+function pluginsOf(profile: unknown, judged: readonly JudgedPlugin[]): JudgedPlugin[] {
+  const named = new Set(list(at(profile, "plugins")).map((reference) => String(at(reference, "pluginRef"))));
+  return judged.filter(({ name }) => named.has(name));
+}
+
+/** A profile of a handler that runs several, less what is not in the filter. */
+function convertStage(
+  profile: unknown,
+  index: number,
+  gone: ReadonlySet<string>,
+  outcomes: Outcomes,
+): Fields {
+  const left = list(at(profile, "plugins")).filter((reference, place) => {
+    const name = String(at(reference, "pluginRef"));
+    if (gone.has(name)) {
+      const what = `schedulingProfiles[${index}].plugins[${place}] ${name}`;
+      outcomes.dropped(what, "the plugin it names is not in the filter");
+    }
+    return !gone.has(name);
+  });
+  return { ...(profile as Fields), plugins: left };
 }
 
 /** Whether a profile that scored does not any more: it would choose at random. */
@@ -159,7 +194,13 @@ function lostScorers(
 }
 
 function isScheduling(plugin: unknown): boolean {
-  return !["single-profile-handler", "epp-wasm-gateway"].includes(String(at(plugin, "type")));
+  const others = [
+    "single-profile-handler",
+    "data-parallel-profile-handler",
+    "epp-wasm-gateway",
+    "epp-wasm-disaggregation",
+  ];
+  return ![...others, ...STAGED_HANDLERS, ...DECIDERS].includes(String(at(plugin, "type")));
 }
 
 async function judgeGates(gates: readonly unknown[], check: FilterCheck, outcomes: Outcomes): Promise<void> {

@@ -1,6 +1,6 @@
 // The load process: requests over raw keep-alive sockets from preassembled buffers, so that the client is cheap.
 import { connect, type Socket } from "node:net";
-import { type Body, makeBodies, setTurn, type SizeName } from "../support/bodies.ts";
+import { type Body, makeBodies, setTurn, type BodySize } from "../support/bodies.ts";
 import { CHUNKS_HEADER, type LoadResult, type LoadTask } from "../support/messages.ts";
 import { quantile } from "../support/report.ts";
 
@@ -219,7 +219,7 @@ async function openLoop(task: LoadTask & { kind: "open" }, pool: Pool): Promise<
   return latencies;
 }
 
-const bodies = new Map<SizeName, Body[]>();
+const bodies = new Map<BodySize, Body[]>();
 
 async function run(task: LoadTask): Promise<LoadResult> {
   const chunks = task.kind === "closed" ? task.chunks : 0;

@@ -20,6 +20,16 @@ const answer = (() => {
   return Buffer.from(head + HEADERS_END + body);
 })();
 
+/** What a prefill leg's body begins with, and its answer: parameters as long as those of a 25,000-token prompt. */
+const PREFILL_START = '{"kv_transfer_params":{"do_remote_decode":true';
+const prefilled = (() => {
+  const blocks = Array.from({ length: 1_600 }, (_, index) => 100_000 + index);
+  const params = { do_remote_prefill: true, remote_block_ids: [blocks], remote_engine_id: "e", tp_size: 1 };
+  const body = JSON.stringify({ ...IDENTITY, choices: [], kv_transfer_params: params, usage: USAGE });
+  const head = `HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: ${body.length}`;
+  return Buffer.from(head + HEADERS_END + body);
+})();
+
 const streamHead = Buffer.from(
   `HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked${HEADERS_END}`,
 );
@@ -54,7 +64,11 @@ function beat(): void {
   timer = undefined;
 }
 
-function respond(socket: Socket, chunks: number): void {
+function respond(socket: Socket, chunks: number, isPrefill: boolean): void {
+  if (isPrefill) {
+    socket.write(prefilled);
+    return;
+  }
   if (chunks === 0) {
     socket.write(answer);
     return;
@@ -68,6 +82,7 @@ function serve(socket: Socket): void {
   socket.setNoDelay(true);
   let left = -1;
   let chunks = 0;
+  let start = "";
   let head: Buffer = Buffer.alloc(0);
   socket.on("data", (piece) => {
     let bytes = piece as Buffer;
@@ -83,11 +98,15 @@ function serve(socket: Socket): void {
       left = Number(LENGTH.exec(text)?.[1] ?? 0);
       chunks = Number(CHUNKS.exec(text)?.[1] ?? 0);
       bytes = bytes.subarray(end + HEADERS_END.length);
+      start = "";
+    }
+    if (start.length < PREFILL_START.length) {
+      start += bytes.toString("latin1", 0, PREFILL_START.length - start.length);
     }
     left -= bytes.length;
     if (left > 0) return;
     left = -1;
-    respond(socket, chunks);
+    respond(socket, chunks, start === PREFILL_START);
   });
   socket.on("error", () => {});
   socket.on("close", () => streams.delete(socket));

@@ -9,6 +9,11 @@ export const SIZES = {
 } as const;
 export type SizeName = keyof typeof SIZES;
 
+/** The size at which disaggregation is measured: a prompt that is worth another endpoint's time. */
+const LONG = { "100 KB": { bytes: 102_400, conversations: 128, systemBytes: 4_096 } } as const;
+/** Any size that bodies can be made of. */
+export type BodySize = SizeName | keyof typeof LONG;
+
 export const MODEL = "meta-llama/Llama-3.1-8B-Instruct";
 const SEED = 20_240_607;
 /** System prompts, each shared by an equal share of the conversations. */
@@ -37,8 +42,8 @@ export function setTurn(bytes: Buffer, turnAt: number, turn: number): void {
 }
 
 /** The pool of a size: bodies of that many bytes to within some, UTF-8, compact JSON, "messages" first. */
-export function makeBodies(size: SizeName, stream = false): Body[] {
-  const { bytes, conversations, systemBytes } = SIZES[size];
+export function makeBodies(size: BodySize, stream = false): Body[] {
+  const { bytes, conversations, systemBytes } = { ...SIZES, ...LONG }[size];
   const random = seededRandom(SEED);
   const systems = Array.from({ length: SYSTEM_PROMPTS }, () => prose(random, systemBytes));
   return Array.from({ length: conversations }, (_, index) => {

@@ -1,7 +1,7 @@
 // The Envoys that a benchmark compares: the same binary and configuration, with the filter and without.
 import { Client } from "undici";
 import { findEnvoy, ROOT, type RunningEnvoy, startEnvoy } from "../../../cli/envoy.ts";
-import { encodeSnapshot } from "../../envoy/snapshot.ts";
+import { encodeSnapshot, type TestEndpoint } from "../../envoy/snapshot.ts";
 import { MODEL } from "./bodies.ts";
 import { cpuMicros, pin, type Placement, residentMib } from "./cpu.ts";
 
@@ -57,11 +57,13 @@ export interface GatewayOptions {
   /** The filter's module; without one Envoy balances by round_robin alone. */
   readonly wasmPath?: string;
   readonly pluginConfig?: string;
+  /** What the snapshot says of an endpoint beside its changing load. */
+  readonly fields?: (index: number) => Partial<TestEndpoint>;
 }
 
 /** Starts one Envoy on its cores; with the filter, its first snapshot is in place. */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
-  const { name, envoyPath, endpoints, workers, placement, wasmPath, pluginConfig } = options;
+  const { name, envoyPath, endpoints, workers, placement, wasmPath, pluginConfig, fields } = options;
   const envoy = await startEnvoy({
     envoyPath,
     endpoints,
@@ -73,7 +75,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   });
   try {
     await pin(envoy.pid, placement.proxy);
-    const pusher = wasmPath === undefined ? undefined : new Pusher(envoy.controlSocket, endpoints);
+    const pusher = wasmPath === undefined ? undefined : new Pusher(envoy.controlSocket, endpoints, fields);
     await pusher?.push();
     return {
       name,
@@ -101,6 +103,7 @@ class Pusher {
   constructor(
     socketPath: string,
     private readonly endpoints: readonly string[],
+    private readonly fields: (index: number) => Partial<TestEndpoint> = () => ({}),
   ) {
     this.client = new Client("http://control", { connect: { socketPath } });
   }
@@ -115,6 +118,7 @@ class Pusher {
       running: (id * 7 + index * 3) % 16,
       waiting: (id + index) % 3,
       kvUsage: ((id * 5 + index * 11) % 90) / 100,
+      ...this.fields(index),
     }));
     const body = encodeSnapshot(rows, id);
     const reply = await this.client.request({ method: "POST", path: `/v1/pools/${POOL}/snapshot`, body });

@@ -1,5 +1,5 @@
 // What a benchmark and its processes tell each other.
-import type { SizeName } from "./bodies.ts";
+import type { BodySize } from "./bodies.ts";
 
 /** A task for the load process. */
 export type LoadTask =
@@ -7,7 +7,7 @@ export type LoadTask =
       /** As many requests as go through: each connection sends the next when its answer is complete. */
       readonly kind: "closed";
       readonly port: number;
-      readonly size: SizeName;
+      readonly size: BodySize;
       readonly connections: number;
       readonly seconds: number;
       /** Server-sent events asked of the replica; 0 = one JSON answer. */
@@ -17,7 +17,7 @@ export type LoadTask =
       /** Requests at fixed times, however long the answers take. */
       readonly kind: "open";
       readonly port: number;
-      readonly size: SizeName;
+      readonly size: BodySize;
       readonly perSecond: number;
       readonly seconds: number;
     };
