@@ -1,10 +1,12 @@
 // The experiments of `npm run sim`: runs that follow from one another, searches for a rate and the targets.
 import {
+  autoscaleReport,
   type FoundRate,
   findRate,
   highestTable,
   remembered,
   type RunFleetAt,
+  runAutoscale,
   type RunPoint,
   runTargets,
   type Setting,
@@ -12,6 +14,7 @@ import {
   targetsReport,
 } from "../../host-sim/fleet/experiments/index.ts";
 import { FIGURES, type FleetSummary, type RatedRun } from "../../host-sim/fleet/report/index.ts";
+import { ALL_BOTH, replicasOf } from "../../host-sim/fleet/roles.ts";
 import { jobCommon, type SimFlags, sourcesOf } from "./flags.ts";
 import { SimFlagError } from "./errors.ts";
 import { type SimJob, type SimSource, workloadNames } from "./job.ts";
@@ -34,8 +37,9 @@ export type RunJob = (job: SimJob) => Promise<FleetSummary>;
 export type Experiment = (flags: SimFlags, wasm: string, runJob: RunJob) => Promise<Outcome>;
 
 /** The experiment that options ask for; undefined: none, but single runs. */
-export function experimentOf({ findRate: share, targets }: SimFlags): Experiment | undefined {
+export function experimentOf({ findRate: share, targets, autoscale }: SimFlags): Experiment | undefined {
   if (targets !== undefined) return judgeTargets;
+  if (autoscale !== undefined) return autoscaleFleets;
   return share === undefined ? undefined : findRates;
 }
 
@@ -69,11 +73,40 @@ async function judgeTargets(flags: SimFlags, wasm: string, runJob: RunJob): Prom
   return { text: targetsReport(results, setupLines(flags)), runs };
 }
 
+/**
+ * Carries out the experiment of `--autoscale` for every policy, on every workload.
+ * @throws SimFlagError without a split of the largest fleet
+ */
+async function autoscaleFleets(flags: SimFlags, wasm: string, runJob: RunJob): Promise<Outcome> {
+  const { autoscale: least, split: most, policy: policies, rate: rates, startupS } = flags;
+  if (most === undefined) throw new SimFlagError("--split", most, "the replicas at most, for --autoscale");
+  const { run, runs } = recording(flags, wasm, runJob);
+  const setup = [
+    ...setupLines(flags),
+    `an autoscaler a role, as envoy/scaling/hpa has it; a new replica takes ${startupS} s to start`,
+  ];
+  const parts: string[] = [];
+  for (const workload of sourcesOf(flags).map(labelOf))
+    for (const rate of rates)
+      for (const policy of policies) {
+        const { gateways, scrapeMs } = flags;
+        const plan = { point: { policy, workload, rate, gateways, scrapeMs }, most, least: least! };
+        parts.push(autoscaleReport(await runAutoscale(plan, run), plan, setup));
+      }
+  return { text: parts.join("\n"), runs };
+}
+
+function replicasText({ replicas, split, splits }: SimFlags): string {
+  if (replicas !== undefined) return `${replicas} replicas`;
+  const size = replicasOf(split ?? splits?.[0] ?? ALL_BOTH);
+  return size > 0 ? `${size} replicas` : "16 replicas, or the built-in workload's own,";
+}
+
 function setupLines(flags: SimFlags): string[] {
-  const { trace, requests, replicas, engine, workers, seed, sloTtftMs, sloTpotMs } = flags;
+  const { trace, requests, engine, workers, seed, sloTtftMs, sloTpotMs } = flags;
   return [
-    `trace ${trace}, ${requests === undefined ? "all" : `the first ${requests}`} requests`,
-    `${replicas === undefined ? "16 replicas, or the built-in workload's own," : `${replicas} replicas`} of ${engine}`,
+    `${trace === undefined ? "" : `trace ${trace}, `}${requests === undefined ? "all" : `the first ${requests}`} requests`,
+    `${replicasText(flags)} of ${engine}`,
     `${workers} workers a gateway`,
     `SLO: TTFT ${sloTtftMs} ms, mean time between tokens ${sloTpotMs} ms, unless a request brings its own`,
     `seed ${seed}`,
@@ -91,7 +124,8 @@ function recording(
     const source: SimSource =
       workload === flags.trace ? { kind: "trace", path: workload } : { kind: "generator", name: workload };
     const summary = await runJob({ ...common, ...at, source, policy });
-    runs.push({ ...at, summary });
+    const { rate, gateways, scrapeMs } = at;
+    runs.push({ rate, gateways, scrapeMs, summary });
     return summary;
   };
   return { run: remembered(run), runs };

@@ -28,6 +28,9 @@ export interface SimFlags {
   /** "both": an elastic fleet, said against a split. */
   readonly roles?: string;
   readonly transferGbps?: number;
+  /** Replicas at the start of a fleet that is scaled up to `split`. */
+  readonly autoscale?: Split;
+  readonly startupS: number;
   readonly gateways: number;
   readonly workers: number;
   readonly scrapeMs: number;
@@ -168,6 +171,16 @@ export function simCommand(): Command {
     )
     .addOption(new Option("--roles <roles>", "both: every replica does both (the default)").choices(["both"]))
     .option("--transfer-gbps <n>", "speed of a KV transfer, Gbit/s; 160 when absent", real(0.001, 100_000))
+    .addOption(
+      new Option(
+        "--autoscale <P:D>",
+        "scales both roles from so many replicas to those of --split, each by its own figures, and compares that" +
+          " with fixed fleets of as many GPU hours",
+      )
+        .argParser(split)
+        .conflicts(["splits", "roles", "findRate", "targets"]),
+    )
+    .option("--startup-s <s>", "time that a new replica takes to start (--autoscale)", real(0, 3600), 60)
     .option("--gateways <n>", "gateways in front of them", whole(1, GATEWAYS_MAX), 1)
     .option("--workers <n>", "workers of one gateway (epp)", whole(1, WORKERS_MAX), 4)
     .option("--scrape-ms <ms>", "time between two scrapes", real(1, SCRAPE_MS_MAX), 50)
@@ -219,6 +232,7 @@ export function jobCommon(flags: SimFlags, wasm: string): Omit<SimJob, "source" 
     ...(requests === undefined ? {} : { requests }),
     ...(replicas === undefined ? {} : { replicas }),
     ...(split === undefined ? {} : { split }),
+    ...(flags.autoscale === undefined ? {} : { startupMs: flags.startupS * 1000 }),
     ...(transferGbps === undefined ? {} : { transferGbps }),
   };
 }

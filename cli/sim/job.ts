@@ -8,8 +8,9 @@ import { PD_POLICIES, POLICIES } from "../../host-sim/fleet/policies/index.ts";
 import { type FleetSummary, type Slo, summarizeRun } from "../../host-sim/fleet/report/index.ts";
 import { replicasOf, type Split, splitText, withRoles } from "../../host-sim/fleet/roles.ts";
 import { runFleet } from "../../host-sim/fleet/run.ts";
+import { RoleScaler } from "../../host-sim/fleet/scaling/role-scaler.ts";
 import { GENERATORS, generate, readTrace, reuseCeiling } from "../../host-sim/fleet/sources/index.ts";
-import type { Policy, ReplicaSpec, RunRecord, Workload } from "../../host-sim/fleet/types.ts";
+import type { Policy, ReplicaSpec, RunRecord, Scaler, Workload } from "../../host-sim/fleet/types.ts";
 import { SnapshotEncoder } from "../../sidecar/snapshot-encoder.ts";
 import { SimFlagError } from "./errors.ts";
 
@@ -36,6 +37,12 @@ export interface SimJob {
   readonly engine: string;
   /** Roles of the replicas; absent: every replica does both, and no report mentions it. */
   readonly split?: Split;
+  /** Replicas that a drawn workload's own rate is for; absent: those of the run. */
+  readonly drawnFor?: number;
+  /** The fleet is scaled between this, with which it starts, and `split`; absent: it is `split` all the time. */
+  readonly autoscaledFrom?: Split;
+  /** From a scaler's decision to the first request of a new replica, ms. */
+  readonly startupMs?: number;
   /** Speed of one KV transfer, gigabits a second; absent: the engine's. */
   readonly transferGbps?: number;
   readonly slo: Slo;
@@ -109,13 +116,21 @@ export async function runJob(
   const source = await prepare(job);
   const { workload } = source;
   const { seed, gateways, scrapeMs, sampleMs, split } = job;
-  const replicas = split === undefined ? source.replicas : withRoles(source.replicas, split);
+  const replicas = split === undefined ? source.replicas : withRoles(resized(source.replicas, split), split);
   const policy = await policyOf(job, replicas[0]!.engine);
   const options = { replicas, policy, workload, seed, gateways, scrapeMs, sampleMs, onProgress };
-  const record = await runFleet(options);
+  const scaler = scalerOf(job, replicas);
+  const record = await runFleet({ ...options, ...(scaler === undefined ? {} : { scaler }) });
   const summary = summarizeRun(record, workload, job.slo, () => (source.ceiling ??= reuseCeiling(workload)));
   const fleet = split === undefined ? {} : { fleet: splitText(split) };
   return { summary: { ...summary, ...fleet }, record };
+}
+
+function scalerOf(job: SimJob, replicas: readonly ReplicaSpec[]): Scaler | undefined {
+  const { autoscaledFrom: least, startupMs = 0, slo } = job;
+  if (least === undefined) return undefined;
+  const { prefill: prefillMin, decode: decodeMin } = least;
+  return new RoleScaler(replicas, { prefillMin, decodeMin, startupMs, tpotMs: slo.tpotMs });
 }
 
 async function policyOf({ policy: name, epp }: SimJob, engine: EngineConfig): Promise<Policy> {
@@ -148,8 +163,15 @@ function prepare(job: SimJob): Promise<Prepared> {
   return found;
 }
 
+// As many replicas as the split has, of the engines that the workload was drawn for in turn.
+function resized(replicas: readonly ReplicaSpec[], split: Split): readonly ReplicaSpec[] {
+  const length = replicasOf(split) === 0 ? replicas.length : replicasOf(split);
+  return Array.from({ length }, (_, i) => replicas[i % replicas.length]!);
+}
+
 // A split that leaves the number open has the fleet's own.
-function fleetSize({ split, replicas }: SimJob): number | undefined {
+function fleetSize({ split, replicas, drawnFor }: SimJob): number | undefined {
+  if (drawnFor !== undefined) return drawnFor;
   return split === undefined || replicasOf(split) === 0 ? replicas : replicasOf(split);
 }
 

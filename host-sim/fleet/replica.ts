@@ -77,8 +77,11 @@ export class Replica {
     this.endIfDrained(nowMs);
   }
 
-  /** Starts a process with an empty cache; while one drains, as soon as that has ended. */
-  join(nowMs: number): void {
+  /**
+   * Starts a process with an empty cache; while one drains, as soon as that has ended.
+   * @param takenMs since when its GPUs are not free for others, at most `nowMs`
+   */
+  join(nowMs: number, takenMs = nowMs): void {
     if (this.engine !== undefined) {
       this.joinsLater = this.draining;
       return;
@@ -91,7 +94,7 @@ export class Replica {
     };
     this.engine = new Engine(this.spec.engine, listener);
     this.engine.slowdown = this.factor;
-    this.startedMs = nowMs;
+    this.startedMs = takenMs;
     this.generation++;
   }
 

@@ -1,4 +1,5 @@
 // A run of the fleet simulator: requests arrive at gateways, engines compute, sidecars scrape, things break.
+import type { Engine } from "../model-server/engine.ts";
 import { Random } from "../workload/random.ts";
 import { RequestBlocks } from "./blocks.ts";
 import { checkRun, checkScaling } from "./check-run.ts";
@@ -196,7 +197,7 @@ class FleetRun {
     this.armEvents();
     const replica = this.replicas[event.replica]!;
     if (event.kind === "slow") replica.slow(event.factor);
-    else if (event.kind === "join") replica.join(nowMs);
+    else if (event.kind === "join") replica.join(nowMs, event.takenMs);
     else if (event.kind === "drain") replica.drain(nowMs);
     else this.serving.die(event.replica, nowMs);
     this.engineChanged(event.replica);
@@ -206,7 +207,8 @@ class FleetRun {
   private scale(nowMs: number): void {
     const { scaler } = this.options;
     const scrapes = this.replicas.map((replica) => replica.scrape());
-    for (const event of scaler!.decide(scrapes, nowMs)) {
+    const truth = (replica: number): Engine | undefined => this.replicas[replica]?.process;
+    for (const event of scaler!.decide({ scrapes, truth }, nowMs)) {
       checkScaling(this.options, event, nowMs);
       let at = this.nextEvent;
       while (at < this.events.length && this.events[at]!.atMs <= event.atMs) at++;

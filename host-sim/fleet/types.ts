@@ -54,8 +54,11 @@ export type FleetEvent =
   | { readonly atMs: number; readonly kind: "slow"; readonly replica: number; readonly factor: number }
   /** The process dies with all it serves; connects are refused until "join". */
   | { readonly atMs: number; readonly kind: "fail"; readonly replica: number }
-  /** The replica starts, empty. One whose first event is "join" is absent before it. */
-  | { readonly atMs: number; readonly kind: "join"; readonly replica: number }
+  /**
+   * The replica starts, empty. One whose first event is "join" is absent before it. `takenMs`: its GPUs have been
+   * taken since then; with the start when absent.
+   */
+  | { readonly atMs: number; readonly kind: "join"; readonly replica: number; readonly takenMs?: number }
   /** It takes no new requests and ends what it has. */
   | { readonly atMs: number; readonly kind: "drain"; readonly replica: number };
 
@@ -245,7 +248,15 @@ export interface Scaler {
   /** Whether a replica is absent when the run begins. */
   absent(replica: number): boolean;
   /** @returns "join" and "drain" events from `nowMs` on, in order of time */
-  decide(scrapes: readonly Scrape[], nowMs: number): readonly FleetEvent[];
+  decide(view: ScalerView, nowMs: number): readonly FleetEvent[];
+}
+
+/** What a scaler sees of the fleet. */
+export interface ScalerView {
+  /** Of this moment, by index. */
+  readonly scrapes: readonly Scrape[];
+  /** The engine behind a replica, for figures that gateways would report; undefined while it is absent. */
+  readonly truth: (replica: number) => Engine | undefined;
 }
 
 /** How a run is set up. */
@@ -280,7 +291,7 @@ export interface RunRecord {
     readonly prefillTokens: number;
     readonly preemptions: number;
     readonly busyMs: number;
-    /** Time with a process, ms. */
+    /** Time with a process or with GPUs that wait for one, ms. */
     readonly upMs: number;
   }[];
   /** End of the last answer, ms. */

@@ -5,13 +5,15 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { experimentOf, type Outcome, type RunJob } from "../../cli/sim/experiments.ts";
 import { simCommand, type SimFlags } from "../../cli/sim/flags.ts";
-import { policyNames, type SimJob, workloadNames } from "../../cli/sim/job.ts";
+import { pdPolicyNames, policyNames, type SimJob, workloadNames } from "../../cli/sim/job.ts";
 import { writeOutcome } from "../../cli/sim/output.ts";
 import { fleetModel } from "../sim/support/fleet-model.ts";
 
 const POLICIES = "epp,round-robin,llm-d,lmetric,oracle";
 /** As many times the workload's rate as the policies stand in the stand-in for a run. */
-const CAPACITIES = Object.fromEntries(policyNames().map((policy) => [policy, policy === "epp" ? 4 : 2]));
+const CAPACITIES = Object.fromEntries(
+  [...policyNames(), ...pdPolicyNames()].map((policy) => [policy, policy === "epp" ? 4 : 2]),
+);
 
 function flagsOf(...args: readonly string[]): SimFlags {
   const command = simCommand()
@@ -113,6 +115,39 @@ describe("--targets", () => {
     [["--targets", "--gateways", "2"], "cannot be used with option '--gateways"],
     [["--targets", "--scrape-ms", "60"], "cannot be used with option '--scrape-ms"],
     [["--targets", "--find-rate", "0.9"], "cannot be used with option"],
+  ])("refuses %j", (args, message) => {
+    expect(() => flagsOf(...args)).toThrow(message);
+  });
+});
+
+describe("--autoscale", () => {
+  it("runs the scaled fleet and fixed ones on every workload, at every rate", async () => {
+    const args = ["--autoscale", "1:1", "--split", "2:2", "--policy", "priced-pd", "--startup-s", "30"];
+    const { outcome, jobs } = await carryOut(...args, "--workload", "shifts", "--rate", "1,2");
+    const both = { prefill: 2, decode: 2, both: 0 };
+    const least = { prefill: 1, decode: 1, both: 0 };
+    expect(jobs.filter(({ autoscaledFrom }) => autoscaledFrom !== undefined)).toMatchObject([
+      { rate: 1, split: both, autoscaledFrom: least, startupMs: 30_000, drawnFor: 4 },
+      { rate: 2, split: both, autoscaledFrom: least },
+    ]);
+    for (const job of jobs) expect(job).toMatchObject({ drawnFor: 4, policy: "priced-pd" });
+    expect(outcome.text.match(/^# Prefill and decode scaled apart: priced-pd on shifts$/gm)).toHaveLength(2);
+    expect(outcome.text).toContain("- 4 replicas of llama-70b-fp8-2xh100\n");
+    expect(outcome.text).toContain("a new replica takes 30 s to start\n");
+    expect(outcome.runs).toHaveLength(jobs.length);
+  });
+
+  it("needs the replicas at most", async () => {
+    await expect(carryOut("--autoscale", "1:1")).rejects.toThrow(
+      "--split is undefined, expected the replicas at most, for --autoscale",
+    );
+  });
+
+  it.each([
+    [["--autoscale", "1"], "expected PREFILL:DECODE"],
+    [["--autoscale", "1:1", "--splits", "2:2"], "cannot be used with option '--splits"],
+    [["--autoscale", "1:1", "--targets"], "cannot be used with option '--targets"],
+    [["--startup-s", "-1"], "expected a number from 0 to 3600"],
   ])("refuses %j", (args, message) => {
     expect(() => flagsOf(...args)).toThrow(message);
   });

@@ -310,6 +310,22 @@ describe("what each workload is about", () => {
     expect(reuseCeiling({ name: "", requests })).toBeGreaterThan(0.9);
   });
 
+  it("shifts: decode is short in the middle, prefill at the ends", () => {
+    const requests = requestsOf("shifts");
+    const shareOfDocuments = (part: readonly FleetRequest[]): number =>
+      share(part, ({ session }) => session.startsWith("document"));
+    expect(shareOfDocuments(between(requests, 0.4, 0.6))).toBeLessThan(0.05);
+    const [first, last] = [between(requests, 0, 0.1), between(requests, 0.9, 1)];
+    for (const part of [first, last]) expect(shareOfDocuments(part)).toBeGreaterThan(0.3);
+    const prompts = (part: readonly FleetRequest[]): number =>
+      part.reduce((sum, { promptTokens }) => sum + promptTokens, 0);
+    const answers = (part: readonly FleetRequest[]): number =>
+      part.reduce((sum, { outputTokens }) => sum + outputTokens, 0);
+    const middle = between(requests, 0.45, 0.55);
+    expect(prompts(last) / prompts(middle)).toBeGreaterThan(2);
+    expect(answers(middle) / answers(last)).toBeGreaterThan(3);
+  });
+
   it("mixed: all sorts of clients in one workload", () => {
     const sorts = new Set(requestsOf("mixed").map(({ session }) => session.replace(/-\d+$/, "")));
     expect(sorts).toEqual(new Set(["chat", "agent", "document", "short", "long"]));

@@ -1,4 +1,11 @@
 // Experiments with the fleet simulator: many runs that answer one question.
+export {
+  type AutoscalePlan,
+  autoscaleReport,
+  type AutoscaleResult,
+  meanReplicas,
+  runAutoscale,
+} from "./autoscale.ts";
 export { FIND_RATE_RUNS_MAX, type FoundRate, findRate, rateText } from "./find-rate.ts";
 export { remembered, type RunFleetAt, type RunPoint, type Setting } from "./point.ts";
 export {

@@ -1,5 +1,6 @@
 // One run of an experiment: what is set for it, and who carries it out.
 import type { FleetSummary } from "../report/index.ts";
+import type { Split } from "../roles.ts";
 
 /** What the gateways are like. */
 export interface Setting {
@@ -16,6 +17,12 @@ export interface RunPoint extends Setting {
   readonly workload: string;
   /** Multiple of the workload's own rate, > 0. */
   readonly rate: number;
+  /** Roles of the replicas; absent: every replica does both. */
+  readonly split?: Split;
+  /** Replicas that a drawn workload's own rate is for; as many as there are when absent. */
+  readonly drawnFor?: number;
+  /** Replicas at the start and at the least of a fleet that is scaled up to `split`; absent: all, all the time. */
+  readonly autoscaledFrom?: Split;
 }
 
 /** Carries out a run; bounds by itself how many go on at once. */
@@ -25,8 +32,8 @@ export type RunFleetAt = (point: RunPoint) => Promise<FleetSummary>;
 export function remembered(run: RunFleetAt): RunFleetAt {
   const known = new Map<string, Promise<FleetSummary>>();
   return (point) => {
-    const { policy, workload, rate, gateways, scrapeMs } = point;
-    const key = JSON.stringify([policy, workload, rate, gateways, scrapeMs]);
+    const { policy, workload, rate, gateways, scrapeMs, split, drawnFor, autoscaledFrom } = point;
+    const key = JSON.stringify([policy, workload, rate, gateways, scrapeMs, split, drawnFor, autoscaledFrom]);
     const summary = known.get(key) ?? run(point);
     known.set(key, summary);
     return summary;

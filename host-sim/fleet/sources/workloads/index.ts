@@ -9,6 +9,7 @@ import { LORA } from "./lora.ts";
 import { MIXED } from "./mixed.ts";
 import { MULTI_TENANT } from "./multi-tenant.ts";
 import { RAG, RAG_SHUFFLED } from "./rag.ts";
+import { SHIFTS } from "./shifts.ts";
 import { SHORT } from "./short.ts";
 import { VIRAL } from "./viral.ts";
 import type { Generator } from "./workload.ts";
@@ -27,4 +28,5 @@ export const GENERATORS: readonly Generator[] = [
   FAILURES,
   HETEROGENEOUS,
   MIXED,
+  SHIFTS,
 ];
