@@ -1,7 +1,6 @@
 // The policy "epp": the filter's own decisions, over answers, retries, deaths and many workers, all repeatable.
 import { readFileSync } from "node:fs";
 import { afterEach, describe, expect, it } from "vitest";
-import { WASM_PATH } from "../../cli/envoy.ts";
 import { lastEvents } from "../../host-sim/fleet/answer-events.ts";
 import { requestBody } from "../../host-sim/fleet/body.ts";
 import { EppGateway, type EppOptions, eppPolicy, pickerConfig } from "../../host-sim/fleet/epp-gateway.ts";
@@ -16,10 +15,10 @@ import type {
 } from "../../host-sim/fleet/types.ts";
 import { createHost, VirtualClock } from "../../host-sim/host/index.ts";
 import { SnapshotEncoder } from "../../sidecar/snapshot-encoder.ts";
+import { EPP_MODULE, eppOptions } from "./support/epp.ts";
 import { fleetOf, fleetRequest, randomWorkload, run, span, timeless } from "./support/fleet.ts";
 
 const REPLICAS = 4;
-const MODULE = readFileSync(WASM_PATH);
 const DESTINATION = "x-gateway-destination-endpoint";
 
 /** Gateways that the running test has to close. */
@@ -27,11 +26,6 @@ const open: { close(): void }[] = [];
 afterEach(() => {
   for (const gateway of open.splice(0)) gateway.close();
 });
-
-function eppOptions(options: Partial<EppOptions> = {}): EppOptions {
-  const encoder = new SnapshotEncoder();
-  return { module: MODULE, encode: (endpoints, id) => encoder.encode(endpoints, id), ...options };
-}
 
 function contextOf(replicas: number): GatewayContext {
   return {
@@ -94,7 +88,7 @@ describe("an epp gateway", () => {
     const clock = new VirtualClock();
     const common = { vmId: "epp", allowOnHeadersStopIteration: true };
     const plugins = ["picker", "ingest"].map((rootId) => ({ ...common, rootId }));
-    const host = await createHost({ module: MODULE, clock, plugins, bufferLimitBytes: 1 << 24 });
+    const host = await createHost({ module: EPP_MODULE, clock, plugins, bufferLimitBytes: 1 << 24 });
     open.push(host);
     const snapshot = new SnapshotEncoder().encode(snapshotEndpoints(idle(REPLICAS), ["m", "a0", "a1"]), 1);
     const control = host.worker(0).openStream("ingest");
