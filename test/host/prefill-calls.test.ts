@@ -5,7 +5,7 @@ import { WASM_PATH } from "../../cli/envoy.ts";
 import { createHost, RequestRecorder, type Stream, VirtualClock } from "../../host-sim/host/index.ts";
 import type { HttpCall } from "../../host-sim/host/http-call.ts";
 import { buildWasm } from "../../scripts/build.mjs";
-import { DECODE, disaggregation, PREFILL } from "../envoy/disagg.ts";
+import { DECODE, disaggregation, type DisaggregationOptions, PREFILL } from "../envoy/disagg.ts";
 import { encodeSnapshot } from "../envoy/snapshot.ts";
 
 beforeAll(async () => void (await buildWasm()), 240_000);
@@ -22,7 +22,11 @@ interface Open {
 }
 
 /** The filter with one decoder and `prefillers`; calls wait until a test answers them. */
-async function start(prefillers: readonly string[] = [PREFILLER!]) {
+async function start(
+  prefillers: readonly string[] = [PREFILLER!],
+  options: DisaggregationOptions = {},
+  wordsBytes = 0,
+) {
   const clock = new VirtualClock();
   const calls: HttpCall[] = [];
   const common = { vmId: "epp", allowOnHeadersStopIteration: true } as const;
@@ -34,7 +38,7 @@ async function start(prefillers: readonly string[] = [PREFILLER!]) {
         ...common,
         name: "picker",
         rootId: "picker",
-        configuration: disaggregation({ parameters: { mode: "inline" } }),
+        configuration: disaggregation({ parameters: { mode: "inline" }, ...options }),
       },
       { ...common, name: "ingest", rootId: "ingest" },
     ],
@@ -56,7 +60,8 @@ async function start(prefillers: readonly string[] = [PREFILLER!]) {
   let sent = 0;
   const open = (): Open => {
     const upstream = new RequestRecorder();
-    const body = Buffer.from(`{"model":"m","messages":[{"role":"user","content":"prompt ${++sent}"}]}`);
+    const words = `prompt ${++sent} `.repeat(1 + wordsBytes / 10);
+    const body = Buffer.from(`{"model":"m","messages":[{"role":"user","content":"${words}"}]}`);
     const stream = worker.openStream("picker", {
       clusterName: POOL,
       routeMetadata: { epp: { pool: POOL } },
@@ -148,6 +153,37 @@ describe("the table of prefill calls", () => {
     clock.flush();
     expect([calls.length, wentOn(stream), isSpliced(stream)]).toEqual([2, true, false]);
     expect(counters()).toMatchObject({ prefillFailures: 2, prefillFallbacks: 1, prefillCalls: 0 });
+    host.close();
+  });
+});
+
+describe("the price of a prefill elsewhere", () => {
+  it("sends prompts where they are computed soonest, once both endpoints' speed is known", async () => {
+    const PREFILL_MS = 100;
+    const { host, clock, calls, open, counters } = await start([PREFILLER!], { decider: 200 }, 8_000);
+    // As long as nothing was measured the threshold alone decides.
+    let stays = open();
+    for (let i = 0; i < 12 && !wentOn(stays); i++) {
+      clock.advance(PREFILL_MS);
+      calls[i]!.respond(200, {}, REPLY);
+      clock.flush();
+      expect(isSpliced(stays)).toBe(true);
+      stays.stream.reset();
+      clock.advance(PREFILL_MS);
+      stays = open();
+    }
+    // Then both are idle, and a transfer is all that the other endpoint would add.
+    expect(calls.length).toBeGreaterThanOrEqual(4);
+    expect([wentOn(stays), isSpliced(stays)]).toEqual([true, false]);
+    expect(counters()["disaggregationsCostlier"]).toBe(1);
+    // The decode endpoint computes that prompt, the other one is idle.
+    const goes = open();
+    expect(wentOn(goes)).toBe(false);
+    // The more wait at the prefill endpoint, the sooner the decode endpoint has the next one computed: neither gets all.
+    const stayed = Array.from({ length: 12 }, () => wentOn(open())).filter(Boolean).length;
+    expect(stayed).toBeGreaterThan(2);
+    expect(stayed).toBeLessThan(10);
+    expect(counters()["disaggregationsCostlier"]).toBe(1 + stayed);
     host.close();
   });
 });
