@@ -7,9 +7,10 @@ import { eventsOf, send as sendTo, startReplica } from "../sim/support/replica.t
 import { open, type Protocol, PROTOCOLS, send } from "./clients.ts";
 import { DECODE, disaggregation, PREFILL, PREFILLER } from "./disagg.ts";
 import { ENVOY_VERSIONS, type Gateway, startGateway, until } from "./harness.ts";
+import { pushPolicy } from "./policy.ts";
 import { encodeSnapshot } from "./snapshot.ts";
 import { settled } from "./status.ts";
-import { CHAT_PATH, text } from "./support.ts";
+import { CHAT_PATH, inference, text } from "./support.ts";
 import { answer } from "./upstream.ts";
 
 type Running = Gateway & { stop(): Promise<void> };
@@ -99,13 +100,19 @@ describe.each(ENVOY_VERSIONS)("a prompt that the filter has computed elsewhere, 
   it("is learnt from at the prefill endpoint, and the transfer apart", async () => {
     const { gateway, prefiller, decoder } = await startPair(version);
     for (let i = 0; i < 8; i++) {
-      const body = chat(text(i, 60), { stream: true });
+      const body = chat(text(i, 200), { stream: true });
       expect((await send(gateway.url, { path: CHAT_PATH, method: "POST", body })).status).toBe(200);
       await settled(gateway);
     }
     const status = await gateway.status<{
-      pools: { endpoints: { address: string; prefillSamples: number }[] }[];
+      pools: {
+        transferTokenMs: number;
+        transferSamples: number;
+        endpoints: { address: string; prefillSamples: number }[];
+      }[];
     }>();
+    expect(status.pools[0]!.transferSamples).toBe(8);
+    expect(status.pools[0]!.transferTokenMs).toBeGreaterThanOrEqual(0);
     const samples = (address: string): number =>
       status.pools[0]!.endpoints.find((endpoint) => endpoint.address === address)!.prefillSamples;
     expect(samples(prefiller.address)).toBeGreaterThan(3);
@@ -241,5 +248,41 @@ describe.each(ENVOY_VERSIONS)("the bodies of both legs on Envoy %s", (version) =
     expect((await send(gateway.url, { path, method: "POST", body })).status).toBe(200);
     expect(gateway.replicas[0]!.received[0]!.body.toString()).toBe(body);
     expect(gateway.replicas[1]!.received).toEqual([]);
+  });
+});
+
+describe.each(ENVOY_VERSIONS)("a rewritten model and a call on Envoy %s", (version) => {
+  it("go together: both legs ask for the target, and the access log knows of the call", async () => {
+    const gateway = await startGateway(version, {
+      replicas: 2,
+      snapshot: false,
+      pluginConfig: disaggregation({ ...INLINE, gateway: { exposeDecision: true } }),
+      edit: (bootstrap) => {
+        Object.assign(inference(bootstrap).route_config.virtual_hosts[0]!, {
+          response_headers_to_add: [
+            { header: { key: "x-prefill", value: "%FILTER_STATE(wasm.epp_prefill:PLAIN)%" } },
+          ],
+        });
+      },
+    });
+    onTestFinished(() => gateway.stop());
+    await gateway.push([
+      { models: [], ...DECODE },
+      { models: [], ...PREFILL },
+    ]);
+    expect((await pushPolicy(gateway, { alias: "org/target" })).status).toBe(204);
+    const [decoder, prefiller] = gateway.replicas;
+    prefiller!.behave(answer(200, REPLY, { "content-type": "application/json" }));
+    const rest = '"messages":[{"role":"user","content":"hi"}]}';
+    const body = `{"model":"alias",${rest}`;
+    const reply = await send(gateway.url, { path: CHAT_PATH, method: "POST", body });
+    expect(reply.status).toBe(200);
+    expect(prefiller!.received[0]!.body.toString()).toBe(`${PREFILL_BODY}"model":"org/target",${rest}`);
+    const decoded = `{"kv_transfer_params":${PARAMS},"model":"org/target",${rest}`;
+    expect(decoder!.received[0]!.body.toString()).toBe(decoded);
+    expect(decoder!.received[0]!.headers["content-length"]).toBe(String(Buffer.byteLength(decoded)));
+    expect(reply.headers["x-prefill"]).toMatch(
+      new RegExp(`^endpoint=${prefiller!.address} outcome=done ms=\\d+$`),
+    );
   });
 });
