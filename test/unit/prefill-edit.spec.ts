@@ -34,7 +34,7 @@ const HEAD =
 describe("a prefill leg's body", () => {
   it("has the members that are not replaced, as they stood", () => {
     expect<bool>(editPrefill(body, put('{"a":1.10,"stream":true,"b":[{"stream":1}]}'))).toBe(true);
-    expect<string>(text(prefillPtr(), prefillBytes())).toBe(HEAD + ',"a":1.10,"b":[{"stream":1}]}');
+    expect<string>(text(prefillPtr(), prefillBytes())).toBe(`${HEAD},"a":1.10,"b":[{"stream":1}]}`);
   });
 
   it("is whole where nothing is left", () => {
@@ -117,7 +117,7 @@ describe("a meeting place", () => {
     const open = bodyOpen(body, bytes);
     expect<bool>(editBootstrap(body, bytes, host, hostBytes, 8998, 9223372036854775807)).toBe(true);
     const front = '{"bootstrap_host":"[fd00::1]","bootstrap_port":8998,"bootstrap_room":9223372036854775807,';
-    expect<string>(text(prefillPtr(), prefillBytes())).toBe(front + ' "model":"m"}');
+    expect<string>(text(prefillPtr(), prefillBytes())).toBe(`${front} "model":"m"}`);
     expect<u32>(bootstrapPrefixBytes()).toBe(front.length);
     expect<u32>(open).toBe(6);
     expect<bool>(editBootstrap(body, put("[]"), host, hostBytes, 8998, 1)).toBe(false);

@@ -22,12 +22,12 @@ function read(text: string, chunk: u32): void {
 
 // The orders of three names: first, second and the one left.
 function inOrder(order: u32, input: string, cached: string, created: string): string {
-  const names = ['"input_tokens":' + input, '"cache_read_input_tokens":' + cached];
-  names.push('"cache_creation_input_tokens":' + created);
+  const names = [`"input_tokens":${input}`, `"cache_read_input_tokens":${cached}`];
+  names.push(`"cache_creation_input_tokens":${created}`);
   const first = order % 3;
   const second = (first + 1 + order / 3) % 3;
-  const usage = names[first] + "," + names[second] + "," + names[3 - first - second];
-  return '{"type":"message","usage":{' + usage + ',"output_tokens":4}}';
+  const usage = `${names[first]},${names[second]},${names[3 - first - second]}`;
+  return `{"type":"message","usage":{${usage},"output_tokens":4}}`;
 }
 
 describe("Anthropic's input counts", () => {
