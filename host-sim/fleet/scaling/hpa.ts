@@ -61,7 +61,7 @@ export class HorizontalAutoscaler {
 
   /**
    * The number of replicas from now on.
-   * @param current replicas that are asked for now @param ready of those, the ones that serve
+   * @param current replicas asked for at present @param ready of those, the ones that serve
    */
   decide(current: number, ready: number, figures: readonly Figure[], nowMs: number): number {
     const known = figures.filter(({ value }) => !Number.isNaN(value));
