@@ -21,6 +21,8 @@ const STATUS_INTERVAL_MS = 250;
 export interface DemoGateway {
   /** Name in the table. */
   readonly policy: string;
+  /** Its replicas; those of all gateways unless given. */
+  readonly fleet?: DemoFleet;
   /** Starts it over the replicas. */
   start(): Promise<RunningGateway>;
 }
@@ -31,7 +33,7 @@ export interface RunningGateway {
   stop(): Promise<void>;
 }
 
-/** The replicas behind all gateways. */
+/** The replicas behind gateways. */
 export interface DemoFleet {
   readonly size: number;
   /** Empties all caches and resets all counters, as a restart does. */
@@ -56,6 +58,8 @@ export interface DemoRun extends RunSummary {
   /** Most requests that waited at all replicas together, sampled every 250 ms. */
   readonly waitingMax: number;
   readonly preemptions: number;
+  /** Prompts that a replica computed and another one took over. */
+  readonly handedOver: number;
 }
 
 /** The result, in the order of `gateways`. */
@@ -76,9 +80,10 @@ export async function runDemo(options: DemoOptions): Promise<DemoReport> {
   for (const each of [...gateways.slice(1), gateways[0]!]) {
     await gateway?.stop();
     options.progress.update(`${each.policy}: starting over cold replicas`);
-    await options.fleet.restart();
+    const fleet = each.fleet ?? options.fleet;
+    await fleet.restart();
     gateway = await each.start();
-    runs.push(await measure(each.policy, gateway.url, options));
+    runs.push(await measure(each.policy, gateway.url, { ...options, fleet }));
   }
   runs.unshift(runs.pop()!);
   return { runs, gateway: gateway! };
@@ -115,8 +120,13 @@ async function measure(policy: string, url: string, options: DemoOptions): Promi
     ...summary,
     prefillLoad: prefillLoad(before, after, plan.at(-1)!.atMs),
     waitingMax,
+    handedOver: sum(after, handedOverBy) - sum(before, handedOverBy),
     preemptions: sum(after, (replica) => replica.preemptions) - sum(before, (replica) => replica.preemptions),
   };
+}
+
+function handedOverBy({ disaggregation }: ReplicaStatus): number {
+  return disaggregation?.issued.filter(({ state }) => state === "fetched").length ?? 0;
 }
 
 async function warmUp(url: string): Promise<void> {

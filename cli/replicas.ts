@@ -27,10 +27,19 @@ export class ReplicaControlError extends Error {
   }
 }
 
-/** Starts `count` replicas on free ports. @throws ChildEndedError, ChildSilentError */
-export async function startReplicas(supervisor: Supervisor, count: number): Promise<ReplicaFleet> {
+/**
+ * Starts `count` replicas on free ports.
+ * @param options further options of build/model-server.mjs
+ * @throws ChildEndedError, ChildSilentError
+ */
+export async function startReplicas(
+  supervisor: Supervisor,
+  count: number,
+  options: readonly string[] = [],
+): Promise<ReplicaFleet> {
   const script = join(ROOT, "build", "model-server.mjs");
-  const child = supervisor.startNode("the simulated replicas", script, ["--replicas", String(count)]);
+  const args = ["--replicas", String(count), ...options];
+  const child = supervisor.startNode("the simulated replicas", script, args);
   const { addresses, admin } = await child.waitForLine(readAddresses, START_TIMEOUT_MS);
   const adminUrl = `http://${admin}`;
   return {

@@ -1,79 +1,53 @@
 // `npm start`: the gateway over simulated replicas with a measured demonstration, or over real servers.
 import { createServer } from "node:net";
-import { Command, InvalidArgumentError } from "commander";
 import { request } from "undici";
-import { defaultWorkload, generateWorkload } from "../host-sim/workload/generate.ts";
-import { describeDemo, type DemoGateway, type DemoRun, runDemo } from "./demo.ts";
+import { generateWorkload } from "../host-sim/workload/generate.ts";
+import type { PlannedRequest } from "../host-sim/workload/types.ts";
+import { describeDemo, type DemoFleet, type DemoGateway, type DemoRun, runDemo } from "./demo.ts";
 import type { BalancePolicy } from "./envoy-config.ts";
 import { envoyVersion, findEnvoy, ROOT } from "./envoy.ts";
 import { addressText, type Fleet, fleetFromFile, fleetFromList } from "./fleet-config.ts";
 import { type DataPlaneChoice, type Gateway, type GatewayOptions, startGateway } from "./gateway.ts";
 import { Supervisor } from "./processes.ts";
 import { Progress } from "./progress.ts";
+import {
+  DECODE_REPLICAS,
+  describePdDemo,
+  PD_REPLICAS,
+  type PdFleet,
+  pdPickerConfig,
+  PREFILL_REPLICAS,
+  startPdFleets,
+} from "./pd-demo.ts";
 import { startReplicas } from "./replicas.ts";
+import { DEFAULT_PORT, ratePerSecond, readFlags, type StartFlags, workloadOf } from "./start-flags.ts";
 
 const REPLICAS = 8;
-const DEFAULT_PORT = 8080;
+const REPLICA_TEXT = "Llama-3.3-70B FP8 on 2 × H100";
 const MODELS_TIMEOUT_MS = 2000;
 const EXIT_INTERRUPTED = 130;
 
-interface Flags {
-  endpoints?: string;
-  config?: string;
-  once?: boolean;
-  concurrency: number;
-  seed: number;
-  requests: number;
-  rate: number;
-  port: number;
-  json?: boolean;
+/** What a demonstration compares. */
+interface Demonstration {
+  readonly gateways: readonly DemoGateway[];
+  readonly fleet: DemoFleet;
+  readonly plan: readonly PlannedRequest[];
+  readonly describe: (runs: readonly DemoRun[], plan: readonly PlannedRequest[]) => string;
 }
 
-/** Both a list and a file of endpoints were given. */
+/** Options were given that exclude each other. */
 export class ConflictingFlagsError extends Error {
   readonly code = "conflicting_flags";
 }
 
-function numberFrom(min: number, max: number, whole: boolean): (text: string) => number {
-  return (text) => {
-    const value = Number(text);
-    if (text.trim() === "" || !(value >= min && value <= max) || (whole && !Number.isInteger(value))) {
-      throw new InvalidArgumentError(`expected a ${whole ? "whole " : ""}number from ${min} to ${max}`);
-    }
-    return value;
-  };
-}
-
-function readFlags(argv: readonly string[]): Flags {
-  const workload = defaultWorkload();
-  return new Command("npm start --")
-    .description("Routes LLM requests through Envoy with the endpoint picker inside.")
-    .option("--endpoints <list>", "real servers as host:port,host:port; no demonstration")
-    .option("--config <file>", "fleet file, or an EndpointPickerConfig with file-discovery; no demonstration")
-    .option("--once", "end after the demonstration, also on a terminal")
-    .option("--concurrency <n>", "Envoy's worker threads", numberFrom(1, 64, true), 2)
-    .option("--seed <n>", "seed of the demonstration's workload", numberFrom(0, 2 ** 31, true), workload.seed)
-    .option(
-      "--requests <n>",
-      "requests of the demonstration",
-      numberFrom(1, 100_000, true),
-      workload.requests,
-    )
-    .option("--rate <n>", "arrivals a second", numberFrom(0.1, 1000, false), workload.ratePerSecond)
-    .option("--port <n>", "port to serve on; 0 = any", numberFrom(0, 65_535, true), DEFAULT_PORT)
-    .option("--json", "print the demonstration's figures as JSON")
-    .parse(argv)
-    .opts<Flags>();
-}
-
 class Program {
-  private readonly flags: Flags;
+  private readonly flags: StartFlags;
   private readonly supervisor = new Supervisor();
   private readonly interrupted = new AbortController();
   private readonly progress: Progress;
   private gateway: Gateway | undefined;
 
-  constructor(flags: Flags) {
+  constructor(flags: StartFlags) {
     this.flags = flags;
     this.progress = new Progress(flags.json === true ? process.stderr : process.stdout);
   }
@@ -98,23 +72,39 @@ class Program {
   }
 
   private async chooseFleet(): Promise<Fleet | undefined> {
-    const { endpoints, config } = this.flags;
+    const { endpoints, config, pd } = this.flags;
     if (endpoints !== undefined && config !== undefined) {
       throw new ConflictingFlagsError("--endpoints and --config were given, expected one of them");
+    }
+    if (pd === true && (endpoints ?? config) !== undefined) {
+      throw new ConflictingFlagsError(
+        "--pd was given with real servers, expected it without --endpoints or --config",
+      );
     }
     if (endpoints !== undefined) return fleetFromList(endpoints);
     return config === undefined ? undefined : fleetFromFile(config);
   }
 
   private async demonstrate(): Promise<number> {
-    const { seed, requests, rate, once, json } = this.flags;
+    const { once, json, pd } = this.flags;
     const dataPlane = await this.chooseDataPlane();
-    this.progress.line(`Starting ${REPLICAS} simulated vLLM replicas (Llama-3.3-70B FP8 on 2 × H100 each).`);
+    const { gateways, fleet, plan, describe } = await (pd === true
+      ? this.prepareRoles(dataPlane)
+      : this.preparePolicies(dataPlane));
+    const options = { gateways, fleet, plan, progress: this.progress, signal: this.interrupted.signal };
+    const report = await runDemo(options);
+    this.progress.line(`\n${describe(report.runs, plan)}`);
+    if (json === true) process.stdout.write(`${reportJson(this.flags, plan, report.runs)}\n`);
+    if (once !== true && process.stdout.isTTY) await this.serveUntilInterrupted();
+    return report.runs.every(({ requests: sent, errors }) => errors < sent) ? 0 : 1;
+  }
+
+  private async preparePolicies(dataPlane: DataPlaneChoice): Promise<Demonstration> {
+    this.progress.line(`Starting ${REPLICAS} simulated vLLM replicas (${REPLICA_TEXT} each).`);
     const replicas = await startReplicas(this.supervisor, REPLICAS);
-    const plan = generateWorkload(defaultWorkload({ seed, requests, ratePerSecond: rate }));
+    const plan = generateWorkload(workloadOf(this.flags));
     this.progress.line(
-      `Sending ${requests} requests at ${rate}/s (seed ${seed}) three times: ` +
-        "round_robin, least_request, then the picker.",
+      `Sending ${this.planText(plan)} three times: round_robin, least_request, then the picker.`,
     );
     const common = { supervisor: this.supervisor, dataPlane, addresses: replicas.addresses };
     const port = await this.choosePort();
@@ -123,17 +113,39 @@ class Program {
       this.demoGateway("round_robin", "round_robin", { ...common, port: 0 }),
       this.demoGateway("least_request", "least_request", { ...common, port: 0 }),
     ];
-    const report = await runDemo({
-      gateways,
-      fleet: { size: REPLICAS, restart: replicas.restart, status: replicas.status },
-      plan,
-      progress: this.progress,
-      signal: this.interrupted.signal,
+    const fleet = { size: REPLICAS, restart: replicas.restart, status: replicas.status };
+    return { gateways, fleet, plan, describe: describeDemo };
+  }
+
+  private async prepareRoles(dataPlane: DataPlaneChoice): Promise<Demonstration> {
+    this.progress.line(
+      `Starting simulated vLLM replicas (${REPLICA_TEXT} each): ${PREFILL_REPLICAS} that prefill for ` +
+        `${DECODE_REPLICAS} that decode over NIXL, and ${PD_REPLICAS} that do both.`,
+    );
+    const { split, whole } = await startPdFleets(this.supervisor);
+    const plan = generateWorkload(workloadOf(this.flags));
+    this.progress.line(
+      `Sending ${this.planText(plan)} three times: to the ${PD_REPLICAS} by round_robin and by the picker, then to ` +
+        "the others by the picker, which has long prompts computed by the prefill replicas.",
+    );
+    const over = ({ addresses, endpoints }: PdFleet) => ({
+      ...{ supervisor: this.supervisor, dataPlane, addresses, endpoints },
     });
-    this.progress.line(`\n${describeDemo(report.runs, plan)}`);
-    if (json === true) process.stdout.write(`${reportJson(this.flags, report.runs)}\n`);
-    if (once !== true && process.stdout.isTTY) await this.serveUntilInterrupted();
-    return report.runs.every(({ requests: sent, errors }) => errors < sent) ? 0 : 1;
+    const port = await this.choosePort();
+    const name = `${PREFILL_REPLICAS} prefill + ${DECODE_REPLICAS} decode, epp-wasm`;
+    const gateways = [
+      {
+        ...this.demoGateway(name, "epp", { ...over(split), port, pickerConfig: pdPickerConfig() }),
+        fleet: split,
+      },
+      this.demoGateway(`${PD_REPLICAS} of both, epp-wasm`, "epp", { ...over(whole), port: 0 }),
+      this.demoGateway(`${PD_REPLICAS} of both, round_robin`, "round_robin", { ...over(whole), port: 0 }),
+    ];
+    return { gateways, fleet: whole, plan, describe: describePdDemo };
+  }
+
+  private planText(plan: readonly PlannedRequest[]): string {
+    return `${plan.length} requests at ${ratePerSecond(this.flags)}/s (seed ${this.flags.seed})`;
   }
 
   private demoGateway(
@@ -243,9 +255,10 @@ async function firstModel(url: string): Promise<string> {
   }
 }
 
-function reportJson(flags: Flags, runs: readonly DemoRun[]): string {
-  const { seed, requests, rate, concurrency } = flags;
-  return JSON.stringify({ seed, requests, ratePerSecond: rate, concurrency, runs }, null, 2);
+function reportJson(flags: StartFlags, plan: readonly PlannedRequest[], runs: readonly DemoRun[]): string {
+  const { seed, concurrency } = flags;
+  const setup = { seed, requests: plan.length, ratePerSecond: ratePerSecond(flags), concurrency };
+  return JSON.stringify({ ...setup, runs }, null, 2);
 }
 
 new Program(readFlags(process.argv)).run().then(

@@ -16,6 +16,10 @@ export interface RunSummary {
   readonly e2eP99S: number;
   /** Median over requests of the mean time between tokens, ms. */
   readonly tpotP50Ms: number;
+  /** 99th percentile of the same. */
+  readonly tpotP99Ms: number;
+  /** Share of all requests within `SLO`; an answer of one token keeps any TPOT. */
+  readonly inSlo: number;
   /** Generated tokens over the time from the first request to the last answer. */
   readonly outputTokensPerSecond: number;
   /** Cached prompt tokens over all prompt tokens. */
@@ -26,6 +30,9 @@ export interface RunSummary {
   /** Latest sending after its planned time, ms: how far the client itself can be trusted. */
   readonly lateMsMax: number;
 }
+
+/** What requests should keep: the limits that the fleet simulator's runs are judged by too. */
+export const SLO = { ttftMs: 4000, tpotMs: 50 } as const;
 
 /**
  * Value below which a share `p` of the values lies: the smallest value with at least p × n values at or below
@@ -64,6 +71,8 @@ export function summarize(policy: string, results: readonly RequestResult[], rep
     e2eP50S: percentile(e2e, 0.5),
     e2eP99S: percentile(e2e, 0.99),
     tpotP50Ms: percentile(tpot, 0.5),
+    tpotP99Ms: percentile(tpot, 0.99),
+    inSlo: good.filter(keepsSlo).length / results.length,
     outputTokensPerSecond: (total((r) => r.outputTokens) / (endMs - startMs)) * 1000,
     prefixHitRatio: total((r) => r.cachedTokens) / total((r) => r.promptTokens),
     busiestShare: busiestShare(good),
@@ -72,19 +81,25 @@ export function summarize(policy: string, results: readonly RequestResult[], rep
   };
 }
 
+function keepsSlo({ timeToFirstTokenMs, timePerTokenMs }: RequestResult): boolean {
+  return timeToFirstTokenMs <= SLO.ttftMs && !(timePerTokenMs > SLO.tpotMs);
+}
+
 function busiestShare(results: readonly RequestResult[]): number {
   const counts = new Map<string, number>();
   for (const { servedBy } of results) counts.set(servedBy, (counts.get(servedBy) ?? 0) + 1);
   return Math.max(0, ...counts.values()) / results.length;
 }
 
-interface Column {
+/** A column of a table of runs. */
+export interface Column<Run = RunSummary> {
   readonly title: string;
-  readonly text: (run: RunSummary) => string;
+  readonly text: (run: Run) => string;
 }
 
-const seconds = (value: number): string => (Number.isNaN(value) ? "–" : value.toFixed(2));
-const percent = (value: number): string => (Number.isNaN(value) ? "–" : `${(value * 100).toFixed(1)} %`);
+export const seconds = (value: number): string => (Number.isNaN(value) ? "–" : value.toFixed(2));
+export const percent = (value: number): string =>
+  Number.isNaN(value) ? "–" : `${(value * 100).toFixed(1)} %`;
 
 const COLUMNS: readonly Column[] = [
   { title: "policy", text: (run) => run.policy },
@@ -103,18 +118,24 @@ const COLUMNS: readonly Column[] = [
   { title: "errors", text: errorsText },
 ];
 
-function errorsText(run: RunSummary): string {
+/** Failures with their kinds, "0" without any. */
+export function errorsText(run: RunSummary): string {
   const kinds = Object.entries(run.errorKinds).map(([kind, count]) => `${count} × ${kind}`);
   return kinds.length === 0 ? "0" : `${run.errors} (${kinds.join(", ")})`;
 }
 
 /** The runs as a text table with aligned columns. */
 export function textTable(runs: readonly RunSummary[]): string {
+  return alignedTable(runs, COLUMNS);
+}
+
+/** Runs as a text table of the given columns; the first is aligned to the left. */
+export function alignedTable<Run>(runs: readonly Run[], columns: readonly Column<Run>[]): string {
   const rows = [
-    COLUMNS.map(({ title }) => title),
-    ...runs.map((run) => COLUMNS.map(({ text }) => text(run))),
+    columns.map(({ title }) => title),
+    ...runs.map((run) => columns.map(({ text }) => text(run))),
   ];
-  const widths = COLUMNS.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+  const widths = columns.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
   const line = (row: readonly string[]): string => {
     return row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join("  ");
   };

@@ -4,6 +4,7 @@ import {
   markdownTable,
   percentile,
   type RunSummary,
+  SLO,
   summarize,
   textTable,
   ttftGain,
@@ -69,6 +70,8 @@ describe("summarize", () => {
       e2eP50S: 1,
       e2eP99S: 1,
       tpotP50Ms: 20,
+      tpotP99Ms: 20,
+      inSlo: 1,
       outputTokensPerSecond: 10,
       prefixHitRatio: 0.25,
       busiestShare: 0.4,
@@ -83,6 +86,18 @@ describe("summarize", () => {
     const summary = summarize("x", results, 4);
     expect([summary.errors, summary.errorKinds]).toEqual([3, { reset: 2, "http-5xx": 1 }]);
     expect([summary.ttftMeanS, summary.ttftP99S, summary.e2eP99S]).toEqual([0.1, 0.1, 1]);
+  });
+
+  it("counts as within the SLO what keeps both limits, and no failure", () => {
+    const { ttftMs, tpotMs } = SLO;
+    const shares: [Partial<RequestResult>, number][] = [
+      [{ timeToFirstTokenMs: ttftMs, timePerTokenMs: tpotMs }, 1],
+      [{ timeToFirstTokenMs: ttftMs + 1 }, 0],
+      [{ timePerTokenMs: tpotMs + 0.1 }, 0],
+      [{ timePerTokenMs: Number.NaN }, 1],
+      [{ failure: "reset" }, 0],
+    ];
+    for (const [more, share] of shares) expect(summarize("x", [result(0, more)], 4).inSlo).toBe(share);
   });
 
   it("leaves out requests of one token where it takes the time between tokens", () => {
