@@ -1,6 +1,8 @@
 // The experiments of `npm run sim`: runs that follow from one another, searches for a rate and the targets.
 import {
   autoscaleReport,
+  pdTargetsReport,
+  runPdTargets,
   type FoundRate,
   findRate,
   highestTable,
@@ -14,8 +16,8 @@ import {
   targetsReport,
 } from "../../host-sim/fleet/experiments/index.ts";
 import { FIGURES, type FleetSummary, type RatedRun } from "../../host-sim/fleet/report/index.ts";
-import { ALL_BOTH, replicasOf } from "../../host-sim/fleet/roles.ts";
-import { jobCommon, type SimFlags, sourcesOf } from "./flags.ts";
+import { ALL_BOTH, parseSplit, replicasOf } from "../../host-sim/fleet/roles.ts";
+import { jobCommon, POLICIES_DEFAULT, RATES_DEFAULT, type SimFlags, sourcesOf } from "./flags.ts";
 import { SimFlagError } from "./errors.ts";
 import { type SimJob, type SimSource, workloadNames } from "./job.ts";
 
@@ -37,8 +39,14 @@ export type RunJob = (job: SimJob) => Promise<FleetSummary>;
 export type Experiment = (flags: SimFlags, wasm: string, runJob: RunJob) => Promise<Outcome>;
 
 /** The experiment that options ask for; undefined: none, but single runs. */
-export function experimentOf({ findRate: share, targets, autoscale }: SimFlags): Experiment | undefined {
+export function experimentOf({
+  findRate: share,
+  targets,
+  targetsPd,
+  autoscale,
+}: SimFlags): Experiment | undefined {
   if (targets !== undefined) return judgeTargets;
+  if (targetsPd === true) return judgePdTargets;
   if (autoscale !== undefined) return autoscaleFleets;
   return share === undefined ? undefined : findRates;
 }
@@ -94,6 +102,35 @@ async function autoscaleFleets(flags: SimFlags, wasm: string, runJob: RunJob): P
         parts.push(autoscaleReport(await runAutoscale(plan, run), plan, setup));
       }
   return { text: parts.join("\n"), runs };
+}
+
+/** Static splits, and rates, that `--targets-pd` compares unless told otherwise. */
+const PD_SPLITS = ["2:14", "4:12", "6:10", "8:8", "10:6", "12:4", "13:3"];
+const PD_RATES = [1, 1.5, 2, 2.5, 3, 3.5];
+const PD_POLICY = "epp-inline";
+const SHORT_WORKLOAD = "short";
+
+/**
+ * Carries out the experiment of `--targets-pd`.
+ * @throws SimFlagError without a trace, or with several policies
+ */
+async function judgePdTargets(flags: SimFlags, wasm: string, runJob: RunJob): Promise<Outcome> {
+  const { trace, splits = PD_SPLITS.map((text) => parseSplit(text)!), gateways, scrapeMs } = flags;
+  if (trace === undefined) throw new SimFlagError("--trace", trace, "a file, for --targets-pd");
+  const given = flags.policy === POLICIES_DEFAULT ? [PD_POLICY] : flags.policy;
+  if (given.length !== 1) throw new SimFlagError("--policy", given.join(","), "one policy, for --targets-pd");
+  const { run, runs } = recording(flags, wasm, runJob);
+  const rates = flags.rate === RATES_DEFAULT ? PD_RATES : flags.rate;
+  const plan = {
+    trace,
+    short: SHORT_WORKLOAD,
+    policy: given[0]!,
+    splits,
+    rates,
+    setting: { gateways, scrapeMs },
+  };
+  const results = await runPdTargets(plan, run);
+  return { text: pdTargetsReport(results, plan, setupLines({ ...flags, splits })), runs };
 }
 
 function replicasText({ replicas, split, splits }: SimFlags): string {

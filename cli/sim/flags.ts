@@ -28,6 +28,7 @@ export interface SimFlags {
   /** "both": an elastic fleet, said against a split. */
   readonly roles?: string;
   readonly transferGbps?: number;
+  readonly targetsPd?: boolean;
   /** Replicas at the start of a fleet that is scaled up to `split`. */
   readonly autoscale?: Split;
   readonly startupS: number;
@@ -51,7 +52,9 @@ export interface SimFlags {
 
 /** What is run when neither a trace nor a workload is named. */
 const WORKLOAD_DEFAULT = "chats";
-const POLICIES_DEFAULT = "round-robin,epp";
+/** Policies and rates that are run unless the command line names others. */
+export const POLICIES_DEFAULT: readonly string[] = ["round-robin", "epp"];
+export const RATES_DEFAULT: readonly number[] = [1];
 const RATE_MAX = 1000;
 const SCRAPE_MS_MAX = 600_000;
 const SLO_MS_MAX = 86_400_000;
@@ -127,13 +130,13 @@ export function simCommand(): Command {
       `of ${policyNames().join(", ")}; epp=FILE is epp with that EndpointPickerConfig (JSON); ` +
         `for prefill and decode replicas ${pdPolicyNames().join(", ")}`,
       listOf(policy),
-      listOf(policy)(POLICIES_DEFAULT),
+      POLICIES_DEFAULT,
     )
     .option(
       "--rate <factors>",
       "times the workload's own rate of arrivals",
       listOf(real(0.001, RATE_MAX)),
-      [1],
+      RATES_DEFAULT,
     )
     .addOption(
       new Option("--find-rate <share>", "searches the highest rate of each policy with that share in SLO")
@@ -154,6 +157,13 @@ export function simCommand(): Command {
         .argParser(listOf(setting))
         .conflicts(["rate", "findRate", "gateways", "scrapeMs"])
         .implies({ policy: policyNames() }),
+    )
+    .addOption(
+      new Option(
+        "--targets-pd",
+        "judges the targets of prefill and decode apart on --trace: aggregated, --splits and elastic fleets over" +
+          " --rate; the policy that disaggregates is --policy",
+      ).conflicts(["targets", "findRate", "autoscale", "split", "roles", "workload"]),
     )
     .option("--replicas <n>", "replicas; 16, or the workload's own, when absent", whole(1, REPLICAS_MAX))
     .addOption(

@@ -120,6 +120,35 @@ describe("--targets", () => {
   });
 });
 
+describe("--targets-pd", () => {
+  it("compares the filter's own calls over several splits and rates unless told otherwise", async () => {
+    const { outcome, jobs } = await carryOut("--targets-pd", "--trace", "a.jsonl");
+    expect(new Set(jobs.map(({ policy }) => policy))).toEqual(new Set(["round-robin", "epp", "epp-inline"]));
+    const splits = new Set(jobs.map(({ split }) => `${split!.prefill}:${split!.decode}`));
+    expect(splits).toEqual(new Set(["0:0", "2:14", "4:12", "6:10", "8:8", "10:6", "12:4", "13:3"]));
+    for (const rate of [1, 1.5, 2, 2.5, 3, 3.5]) expect(jobs.some((job) => job.rate === rate)).toBe(true);
+    for (const job of jobs) expect(job.drawnFor).toBe(16);
+    expect(outcome.text).toMatch(
+      /^# Targets of prefill and decode apart\n\n- trace a\.jsonl, all requests\n/,
+    );
+    expect(outcome.text).toContain("- 16 replicas of llama-70b-fp8-2xh100\n");
+  });
+
+  it("takes other splits, rates and another policy", async () => {
+    const args = ["--splits", "1:3,2:2", "--rate", "1,2", "--policy", "priced-pd"];
+    const { jobs } = await carryOut("--targets-pd", "--trace", "a.jsonl", ...args);
+    expect(new Set(jobs.map(({ policy }) => policy))).toEqual(new Set(["round-robin", "epp", "priced-pd"]));
+    for (const job of jobs) expect(job.drawnFor).toBe(4);
+  });
+
+  it("needs a trace, and one policy", async () => {
+    await expect(carryOut("--targets-pd")).rejects.toThrow("--trace is undefined, expected a file");
+    const two = ["--targets-pd", "--trace", "a.jsonl", "--policy", "priced-pd,llm-d-pd"];
+    await expect(carryOut(...two)).rejects.toThrow('--policy is "priced-pd,llm-d-pd", expected one policy');
+    expect(() => flagsOf("--targets-pd", "--targets")).toThrow("cannot be used with option");
+  });
+});
+
 describe("--autoscale", () => {
   it("runs the scaled fleet and fixed ones on every workload, at every rate", async () => {
     const args = ["--autoscale", "1:1", "--split", "2:2", "--policy", "priced-pd", "--startup-s", "30"];

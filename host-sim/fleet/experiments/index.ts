@@ -16,5 +16,14 @@ export {
   TARGET_SETTINGS,
   type TargetPlan,
 } from "./targets.ts";
+export {
+  type PdContender,
+  type PdTargetPlan,
+  type PdTargetResults,
+  type PdVerdict,
+  pdVerdicts,
+  runPdTargets,
+} from "./targets-pd.ts";
+export { pdTargetsReport } from "./targets-pd-report.ts";
 export { highestTable, targetsReport } from "./targets-report.ts";
 export { type Verdict, verdictsOf } from "./verdicts.ts";
