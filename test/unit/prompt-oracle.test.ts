@@ -162,11 +162,14 @@ describe("responses", () => {
       );
       const body = Buffer.from(one.input.body ?? "");
       const expected = one.expect.usage ?? null;
+      // The peer reports Anthropic's `input_tokens` as the prompt. They leave out what the cache held: vLLM answers 9 for
+      // a prompt of 41 tokens of which 32 were cached. Ours is the whole prompt.
+      const leftOut = one.parser === "anthropic-parser" ? (expected?.["cached_tokens"] ?? 0) : 0;
       for (let chunk = Math.max(body.length, 1); chunk > 0; chunk = chunk > 64 ? chunk >> 1 : chunk - 1) {
         const { usage } = reader.usage(body, isEventStream, chunk);
         expect(usage, `chunks of ${chunk}`).toEqual(
           expected && {
-            prompt: expected["prompt_tokens"],
+            prompt: expected["prompt_tokens"]! + leftOut,
             completion: expected["completion_tokens"],
             cached: expected["cached_tokens"],
           },
