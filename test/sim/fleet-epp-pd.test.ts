@@ -154,6 +154,14 @@ describe("the filter in mode inline", () => {
     expect(record.requests[0]!.firstTokenMs).toBeLessThan(900 + 700);
   });
 
+  it("passes on what a decoder says whose blocks are gone", async () => {
+    // Computed by 5,097 ms, and pulled from the decoder's next step on for 15 ms, in which the prefill replica dies.
+    const requests = [cold(0, 0), fleetRequest(1, 5000, 1000, 20), cold(2, 5001, 1100)];
+    const died: FleetEvent[] = [{ atMs: 5112, kind: "fail", replica: 1 }];
+    const record = await runOver("inline", "decode,prefill", requests, { events: died });
+    expect(record.requests[2]).toMatchObject({ failure: "transfer", endpoint: 0, prefill: 1 });
+  });
+
   it("decides alike in equal runs, behind several gateways and workers too", async () => {
     const requests = Array.from({ length: 60 }, (_, i) => cold(i, i * 40, 1500 + (i % 7) * 900));
     const events: FleetEvent[] = [{ atMs: 1000, kind: "fail", replica: 0 }];

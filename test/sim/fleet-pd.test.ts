@@ -114,6 +114,24 @@ describe("a prompt that another replica computes", () => {
     expect(third).toMatchObject({ cachedTokens: 32, prefill: -1, firstTokenMs: 2021 });
   });
 
+  it("counts as cached what the prefill replica had where a sidecar tells, what the decoder had where vLLM does", async () => {
+    const requests = [
+      fleetRequest(0, 0, 0, 1, { spans: [span(1, 32)] }),
+      fleetRequest(1, 1000, 0, 1, { spans: [span(1, 32), span(2, 16)] }),
+    ];
+    for (const [choice, cachedTokens] of [
+      [{ endpoint: 2, prefill: 0 }, 32],
+      [{ endpoint: 2, prefill: 0, prefillBy: "gateway" }, 0],
+    ] as const) {
+      // The second goes to another decoder, which has nothing.
+      const choose = ({ index }: FleetRequest): Choice => (index === 0 ? BY_GATEWAY : choice);
+      const again: ChooseAgain = (_, __, request) => choose(request);
+      const { record, calls } = await play(choose, { requests, again });
+      expect(calls.at(-1)!.ending!.cachedTokens).toBe(cachedTokens);
+      expect(record.requests[1]).toMatchObject({ cachedTokens: 32, handover: { pulledTokens: 48 } });
+    }
+  });
+
   it("leaves no block in use, on either side", async () => {
     const engines: (Engine | undefined)[] = [];
     const requests = [fleetRequest(0, 0, 30, 4), fleetRequest(1, 5, 50, 4), fleetRequest(2, 6, 33, 1)];
