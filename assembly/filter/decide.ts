@@ -160,7 +160,7 @@ function pick(stream: usize, pool: u32, config: u32, now: f64, entropy: u64): u3
     const modelBytes = streamModelBytes(stream);
     if (modelBytes > 0) {
       model = hashBytes(streamModelPtr(stream), modelBytes);
-      requestSetModel(model, streamModelPtr(stream), modelBytes);
+      requestSetModel(model);
     }
     requestSetLora(promptLoraHash(prompt));
   }

@@ -53,7 +53,3 @@ export function isFilter(type: u32): bool {
 export function isPicker(type: u32): bool {
   return type > PLUGIN_FILTERS_END && type < PLUGIN_PICKERS_END;
 }
-
-export function isDecider(type: u32): bool {
-  return type > PLUGIN_PICKERS_END;
-}

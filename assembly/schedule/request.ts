@@ -6,7 +6,7 @@ export const REQUEST_HEADERS_MAX: u32 = 8;
 //   ┌ request, 168 bytes ────────────────────────────────────────────────────────────────┐
 //   │ 0 u64 model hash   8 u64 LoRA hash   16 u64 random state                            │
 //   │ 24 f64 prompt tokens   32 f64 matchable tokens   40 f64 context tokens   48 f64 now │
-//   │ 56 u32 model, 60 u32 bytes   64 u8 cold   65 u8 session bound   66 u8 bound present │
+//   │ 56 u64 zero   64 u8 cold   65 u8 session bound   66 u8 bound present                │
 //   │ 72 { u32 ptr, u32 bytes }[8] headers   136 u64 tie key   144 f64 TTFT SLO ms        │
 //   │ 152 f64 TPOT SLO ms   160 f64 most tokens of the answer                              │
 //   └─────────────────────────────────────────────────────────────────────────────────────┘
@@ -17,8 +17,6 @@ const AT_PROMPT_TOKENS: usize = 24;
 const AT_MATCHABLE_TOKENS: usize = 32;
 const AT_CONTEXT_TOKENS: usize = 40;
 const AT_NOW: usize = 48;
-const AT_MODEL: usize = 56;
-const AT_MODEL_BYTES: usize = 60;
 const AT_COLD: usize = 64;
 const AT_SESSION_PRESENT: usize = 65;
 const AT_HEADERS: usize = 72;
@@ -36,11 +34,9 @@ export function requestReset(nowMs: f64, random: u64): void {
   store<u64>(record, random == 0 ? RANDOM_SEED : random, AT_RANDOM);
 }
 
-/** Names the model: hashBytes() of its name, and the name, which stays readable until schedulePlaced(). */
-export function requestSetModel(hash: u64, ptr: usize, bytes: u32): void {
+/** hashBytes() of the name of the model. */
+export function requestSetModel(hash: u64): void {
   store<u64>(record, hash);
-  store<u32>(record, <u32>ptr, AT_MODEL);
-  store<u32>(record, bytes, AT_MODEL_BYTES);
 }
 
 /** hashBytes() of the LoRA adapter's name where it is not the model's own name; 0 = none. */
@@ -98,22 +94,10 @@ export function requestTpotSloMs(): f64 {
   return load<f64>(record, AT_TPOT_SLO);
 }
 
-export function requestModelHash(): u64 {
-  return load<u64>(record);
-}
-
 /** The adapter asked for: the LoRA hash, else the model's, as an adapter is asked for by model name. */
 export function requestAdapterHash(): u64 {
   const lora = load<u64>(record, AT_LORA);
   return lora != 0 ? lora : load<u64>(record);
-}
-
-export function requestModelPtr(): usize {
-  return <usize>load<u32>(record, AT_MODEL);
-}
-
-export function requestModelLen(): u32 {
-  return load<u32>(record, AT_MODEL_BYTES);
 }
 
 export function requestPromptTokens(): f64 {

@@ -27,7 +27,6 @@ import {
 import {
   isRefused,
   pathBack,
-  pathElement,
   pathKey,
   pathMark,
   pathMember,
@@ -185,20 +184,6 @@ export function scalarField(name: string): void {
   if (node < 0) return;
   const kind = treeKind(node);
   if (kind != KIND_STRING && kind != KIND_NUMBER) refuseField(name, node, "a string or a number");
-}
-
-/** An array of strings; each is checked and has no effect. */
-export function textsField(name: string): void {
-  const mark = pathMark();
-  let element = treeFirst(arrayField(name));
-  pathMember(name);
-  for (let i: u32 = 0; element >= 0; i++, element = treeNext(element)) {
-    if (treeKind(element) == KIND_STRING) continue;
-    pathElement(i);
-    refuse(element, "a string");
-    break;
-  }
-  pathBack(mark);
 }
 
 /** A duration as Go writes it ("200ms", "1m30s", "0"); its ms, or NaN where it is none. */

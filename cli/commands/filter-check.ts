@@ -7,7 +7,6 @@ import { WASM_PATH } from "../envoy.ts";
 const PLUGINS_MAX = 64;
 const REFUSED = "epp: configuration refused: ";
 const NOTICE = "epp: ";
-const UNSUPPORTED = /known in llm-d and not supported/;
 /** Level that Envoy's --log-level info shows. */
 const LOG_INFO = 2;
 
@@ -107,9 +106,4 @@ export class FilterCheck {
       ),
     ];
   }
-}
-
-/** Whether an error says that llm-d has it and the filter has not. */
-export function isUnsupported(error: string): boolean {
-  return UNSUPPORTED.test(error);
 }

@@ -223,8 +223,7 @@ export class Scheduler {
   }
 
   model(name: string): void {
-    const { ptr, len } = this.put(name);
-    this.call("requestSetModel", this.hash(name), ptr, len);
+    this.call("requestSetModel", this.hash(name));
   }
 
   instance(config: Instance): number {
