@@ -71,7 +71,8 @@ function opening(span: Span, previous: Span | undefined): string {
   return previous === undefined ? start : `"},${start}`;
 }
 
-function writeSpan(body: Buffer, at: number, span: Span): number {
+/** Writes a span's text into `body` from `at` on. @returns its bytes, as `spanBytes` */
+export function writeSpan(body: Buffer, at: number, span: Span): number {
   const text = proseText();
   const bytes = spanBytes(span);
   let written = body.write(`${span.id} `, at, "latin1");

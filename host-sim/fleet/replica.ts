@@ -92,6 +92,7 @@ export class Replica {
         this.ended.prefillTokens += report.prefillTokens;
       },
     };
+    this.listener.cleared?.();
     this.engine = new Engine(this.spec.engine, listener);
     this.engine.slowdown = this.factor;
     this.startedMs = takenMs;

@@ -20,6 +20,7 @@ import {
 import { KvLeases } from "./kv-leases.ts";
 import { Replica } from "./replica.ts";
 import type {
+  CacheChange,
   Choice,
   Ending,
   FleetRequest,
@@ -127,7 +128,19 @@ export class Serving {
       allocated: (request, nowMs) => this.onAllocated(replica, request, nowMs),
       pulled: (request, nowMs) => this.onPulled(request, nowMs),
       finished: (request, reason, nowMs) => this.onFinished(request, reason, nowMs),
+      stored: (request, from, to) => {
+        const { blockHashes: hashes } = request;
+        const stored = this.flights.get(Number.parseInt(request.id, 10))?.request;
+        if (stored !== undefined)
+          this.cacheChanged(replica, { kind: "stored", request: stored, hashes, from, to });
+      },
+      evicted: (hash) => this.cacheChanged(replica, { kind: "evicted", hash }),
+      cleared: () => this.cacheChanged(replica, { kind: "emptied" }),
     };
+  }
+
+  private cacheChanged(replica: number, change: CacheChange): void {
+    for (const gateway of this.served.gateways) gateway.cacheChanged?.(replica, change);
   }
 
   // Goes where a gateway says. A prompt that was computed for nobody stays held until it expires.

@@ -126,6 +126,22 @@ export interface PrefillOutcome {
   readonly cachedTokens: number;
 }
 
+/**
+ * What happened in a replica's KV cache. "stored": the blocks `from … to − 1` of a request's prompt and answer can be
+ * found, by `hashes` of all of its blocks; the same content may be stored several times, and is then "evicted" as often.
+ * "emptied": another process has started.
+ */
+export type CacheChange =
+  | {
+      readonly kind: "stored";
+      readonly request: FleetRequest;
+      readonly hashes: ArrayLike<number>;
+      readonly from: number;
+      readonly to: number;
+    }
+  | { readonly kind: "evicted"; readonly hash: number }
+  | { readonly kind: "emptied" };
+
 /** What is known of a request when it has ended. */
 export interface Ending {
   /**
@@ -163,6 +179,8 @@ export interface Gateway {
   /** The answer has `generatedTokens` tokens by now. */
   tokens?(request: FleetRequest, endpoint: number, generatedTokens: number, nowMs: number): void;
   finished?(request: FleetRequest, endpoint: number, ending: Ending, nowMs: number): void;
+  /** What a replica's KV events tell, when it happens. Absent: this gateway does not listen. */
+  cacheChanged?(replica: number, change: CacheChange): void;
   /** Timers that are due are run; `nextTimerMs` says when the next one is (Infinity: none). */
   advance?(nowMs: number): void;
   nextTimerMs?(): number;
