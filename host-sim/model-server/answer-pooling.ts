@@ -6,6 +6,7 @@ import { type GenerationCall, readPrompts } from "./calls.ts";
 import { badRequest } from "./errors.ts";
 import type { Exchange } from "./exchange.ts";
 import { type GenerationJob, type GenerationSink, usageOf } from "./generation-types.ts";
+import type { TextModel } from "./text-model.ts";
 
 /** Length of an embedding; real ones have thousands of dimensions, the API's shape does not depend on it. */
 const DIMENSIONS = 64;
@@ -13,7 +14,7 @@ const DIMENSIONS = 64;
 /** An API of this file: how its body is read into texts, and what it answers for them. */
 export interface PoolingApi {
   readonly idPrefix: string;
-  read(body: JsonObject): PoolingInput;
+  read(body: JsonObject, model: TextModel): PoolingInput;
   answer(input: PoolingInput, job: GenerationJob, head: PoolingHead): object;
 }
 
@@ -52,10 +53,10 @@ function usageBody(job: GenerationJob): object {
   };
 }
 
-function readInput(body: JsonObject): PoolingInput {
+function readInput(body: JsonObject, model: TextModel): PoolingInput {
   const messages = body["messages"];
   const value = Array.isArray(messages) ? JSON.stringify(messages) : body["input"];
-  return { prompts: readPrompts(value), documents: [], topN: 0 };
+  return { prompts: readPrompts(value, model), documents: [], topN: 0 };
 }
 
 function textList(value: unknown, name: string): string[] {
@@ -91,14 +92,14 @@ export const POOLING: PoolingApi = {
 
 export const SCORE: PoolingApi = {
   idPrefix: "score-",
-  read(body) {
+  read(body, model) {
     const left = textList(body["text_1"] ?? body["queries"], "text_1");
     const right = textList(body["text_2"] ?? body["documents"], "text_2");
     if (left.length !== 1 && left.length !== right.length) {
       throw badRequest("Input lengths must be either 1:1, 1:N or N:N");
     }
     const pairs = right.map((text, i) => `${left.length === 1 ? left[0]! : left[i]!}\n${text}`);
-    return { prompts: pairs.flatMap((pair) => readPrompts(pair)), documents: [], topN: 0 };
+    return { prompts: pairs.flatMap((pair) => readPrompts(pair, model)), documents: [], topN: 0 };
   },
   answer: (input, job, head) => {
     const data = input.prompts.map((prompt, index) => ({ index, object: "score", score: scoreOf(prompt) }));
@@ -108,11 +109,11 @@ export const SCORE: PoolingApi = {
 
 export const RERANK: PoolingApi = {
   idPrefix: "rerank-",
-  read(body) {
+  read(body, model) {
     const query = optionalText(body, "query") ?? "";
     const documents = textList(requireList(body, "documents"), "documents");
     const topN = typeof body["top_n"] === "number" && body["top_n"] > 0 ? body["top_n"] : documents.length;
-    return { prompts: documents.flatMap((text) => readPrompts(`${query}\n${text}`)), documents, topN };
+    return { prompts: documents.flatMap((text) => readPrompts(`${query}\n${text}`, model)), documents, topN };
   },
   answer(input, job, { id, modelName }) {
     const results = input.prompts.map((prompt, index) => {

@@ -1,20 +1,20 @@
 // /tokenize and /detokenize.
 import { type JsonObject, requireList } from "./body.ts";
-import { readChatCall, readPrompts } from "./calls.ts";
+import { readConversation, readPrompts } from "./calls.ts";
 import { badRequest, validationError } from "./errors.ts";
-import { decode, encode, tokenPiece } from "./tokenizer.ts";
+import type { TextModel } from "./text-model.ts";
 
 /** Tokens of a text or of a conversation as the chat template renders it. */
-export function tokenize(body: JsonObject, modelTokensMax: number): object {
-  const tokens = tokensOf(body);
-  const strings = body["return_token_strs"] === true ? tokens.map(tokenPiece) : null;
+export function tokenize(body: JsonObject, modelTokensMax: number, model: TextModel): object {
+  const tokens = tokensOf(body, model);
+  const strings = body["return_token_strs"] === true ? tokens.map((id) => model.tokenPiece(id)) : null;
   return { count: tokens.length, max_model_len: modelTokensMax, tokens, token_strs: strings };
 }
 
-function tokensOf(body: JsonObject): readonly number[] {
-  if (body["messages"] !== undefined) return readChatCall(body).prompts[0]!;
-  const prompt = body["prompt"];
-  if (typeof prompt === "string") return encode(prompt);
+function tokensOf(body: JsonObject, model: TextModel): readonly number[] {
+  if (body["messages"] !== undefined) return readConversation(body, model);
+  const { prompt, add_special_tokens: addSpecialTokens } = body;
+  if (typeof prompt === "string") return model.encode(prompt, addSpecialTokens !== false);
   throw validationError(
     "missing",
     "body.prompt",
@@ -24,10 +24,10 @@ function tokensOf(body: JsonObject): readonly number[] {
 }
 
 /** Text of token ids. */
-export function detokenize(body: JsonObject): object {
+export function detokenize(body: JsonObject, model: TextModel): object {
   const tokens = requireList(body, "tokens");
   if (tokens.length === 0) return { prompt: "" };
-  const [ids] = readPrompts(tokens);
+  const [ids] = readPrompts(tokens, model);
   if (ids === undefined) throw badRequest("You must pass at least one token");
-  return { prompt: decode(ids) };
+  return { prompt: model.decode(ids) };
 }

@@ -9,16 +9,33 @@ const NATURAL_TOKENS_MEDIAN = 180;
 const NATURAL_TOKENS_SIGMA = 0.6;
 const NATURAL_TOKENS_MIN = 8;
 
-const startWords: number[] = [];
-const nextWords: number[] = [];
-for (const word of WORDS) {
-  const capital = word[0]!.toUpperCase() + word.slice(1);
-  startWords.push(...encode(capital).slice(0, 1));
-  nextWords.push(...encode(` ${word}`).slice(0, 1));
+/** What answers are made of, each a single token of some vocabulary. */
+export interface AnswerWords {
+  /** Capitalised, without a space before them. */
+  readonly first: readonly number[];
+  /** With a space before them, as all that follow. */
+  readonly next: readonly number[];
+  readonly capital: readonly number[];
+  readonly comma: number;
+  readonly period: number;
 }
-const capitalWords = WORDS.map((word) => encode(` ${word[0]!.toUpperCase()}${word.slice(1)}`)[0]!);
-const [comma] = encode(",") as [number];
-const [period] = encode(".") as [number];
+
+/** Those of a tokenizer: known words that are one token to it. @param encodeWord without special tokens */
+export function answerWords(encodeWord: (text: string) => readonly number[]): AnswerWords {
+  const single = (texts: readonly string[]): number[] =>
+    texts.map((text) => encodeWord(text)).flatMap((tokens) => (tokens.length === 1 ? [tokens[0]!] : []));
+  const capitals = WORDS.map((word) => word[0]!.toUpperCase() + word.slice(1));
+  return {
+    first: single(capitals),
+    next: single(WORDS.map((word) => ` ${word}`)),
+    capital: single(capitals.map((word) => ` ${word}`)),
+    comma: encodeWord(",")[0]!,
+    period: encodeWord(".")[0]!,
+  };
+}
+
+/** Those of the simulated tokenizer. */
+export const SIMULATED_WORDS: AnswerWords = answerWords(encode);
 
 /** Uniform numbers in [0, 1) from a 32-bit seed (mulberry32, public domain, by Tommy Ettinger). */
 export function randomFrom(seed: number): () => number {
@@ -53,19 +70,19 @@ export function naturalLength(seed: number): number {
  * The first `count` tokens of the answer. Sentences of known words, so that encoding the text again, as the
  * next turn of a chat does, gives these same tokens.
  */
-export function answerTokens(seed: number, count: number): number[] {
+export function answerTokens(seed: number, count: number, words = SIMULATED_WORDS): number[] {
   const random = randomFrom(seed);
   const pick = (from: readonly number[]): number => from[Math.floor(random() * from.length)]!;
   const tokens: number[] = [];
   let sentenceLeft = 0;
   while (tokens.length < count) {
     if (sentenceLeft === 0) {
-      if (tokens.length > 0) tokens.push(period);
-      tokens.push(pick(tokens.length === 0 ? startWords : capitalWords));
+      if (tokens.length > 0) tokens.push(words.period);
+      tokens.push(pick(tokens.length === 0 ? words.first : words.capital));
       sentenceLeft = 6 + Math.floor(random() * 14);
     } else {
-      if (random() < 0.08) tokens.push(comma);
-      tokens.push(pick(nextWords));
+      if (random() < 0.08) tokens.push(words.comma);
+      tokens.push(pick(words.next));
       sentenceLeft--;
     }
   }

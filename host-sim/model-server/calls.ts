@@ -7,9 +7,9 @@ import {
   optionalText,
   requireList,
 } from "./body.ts";
-import { renderConversation, type TemplateMessage, type TemplatePart } from "./chat-template.ts";
+import type { PromptEnding, TemplateMessage, TemplatePart } from "./chat-template.ts";
 import { badParameter, badRequest, validationError } from "./errors.ts";
-import { encode, VOCABULARY_SIZE } from "./tokenizer.ts";
+import type { TextModel } from "./text-model.ts";
 
 /** Prompts × n of one request. vLLM's own bound on n is 16,384; a simulation needs no more than this. */
 const SEQUENCES_PER_CALL_MAX = 128;
@@ -41,28 +41,37 @@ export interface GenerationCall {
 }
 
 /** /v1/chat/completions */
-export function readChatCall(body: JsonObject): GenerationCall {
+export function readChatCall(body: JsonObject, model: TextModel): GenerationCall {
+  const named = body["max_completion_tokens"] === undefined ? "max_tokens" : "max_completion_tokens";
+  return {
+    ...readCommon(body, named),
+    prompts: [readConversation(body, model)],
+  };
+}
+
+/** Prompt of /v1/chat/completions, and of /tokenize with messages. */
+export function readConversation(body: JsonObject, model: TextModel): number[] {
   const messages = requireList(body, "messages");
   if (messages.length === 0) {
     throw badRequest("Cannot apply chat template to an empty conversation. Provide at least one message.");
   }
-  const tools = Array.isArray(body["tools"]) && body["tools"].length > 0 ? JSON.stringify(body["tools"]) : "";
-  const named = body["max_completion_tokens"] === undefined ? "max_tokens" : "max_completion_tokens";
-  return {
-    ...readCommon(body, named),
-    prompts: [renderConversation(messages.map(readMessage), tools)],
-  };
+  const variables = optionalObject(body, "chat_template_kwargs") ?? {};
+  return render(body, messages.map(readMessage), model, readEnding(body), variables);
 }
 
 /** /v1/completions: prompt is a string, strings, token ids, or lists of token ids. */
-export function readCompletionCall(body: JsonObject): GenerationCall {
-  const { prompt } = body;
+export function readCompletionCall(body: JsonObject, model: TextModel): GenerationCall {
+  const { prompt, add_special_tokens: addSpecialTokens } = body;
   const givenAsTokens = Array.isArray(prompt) && typeof prompt[0] !== "string";
-  return { ...readCommon(body, "max_tokens"), givenAsTokens, prompts: readPrompts(prompt) };
+  return {
+    ...readCommon(body, "max_tokens"),
+    givenAsTokens,
+    prompts: readPrompts(prompt, model, addSpecialTokens !== false),
+  };
 }
 
 /** /v1/messages (Anthropic) */
-export function readMessagesCall(body: JsonObject): GenerationCall {
+export function readMessagesCall(body: JsonObject, model: TextModel): GenerationCall {
   const messages = requireList(body, "messages").map(readMessage);
   if (body["max_tokens"] === undefined) {
     const input = `<dict of ${Object.keys(body).length} items>`;
@@ -70,53 +79,72 @@ export function readMessagesCall(body: JsonObject): GenerationCall {
   }
   const system = body["system"];
   if (system !== undefined) messages.unshift({ role: "system", content: readContent(system) });
-  const tools = Array.isArray(body["tools"]) && body["tools"].length > 0 ? JSON.stringify(body["tools"]) : "";
   return {
     ...readCommon(body, "max_tokens"),
     maxTokensName: "max_completion_tokens",
     stop: readStop(body["stop_sequences"]),
-    prompts: [renderConversation(messages, tools)],
+    prompts: [render(body, messages, model)],
   };
 }
 
 /** Prompt of /v1/messages/count_tokens, which has no limit on the answer. */
-export function readCountTokens(body: JsonObject): readonly number[] {
-  return readMessagesCall({ ...body, max_tokens: 1 }).prompts[0]!;
+export function readCountTokens(body: JsonObject, model: TextModel): readonly number[] {
+  return readMessagesCall({ ...body, max_tokens: 1 }, model).prompts[0]!;
 }
 
 /** /v1/responses: input is a string or a list of messages. */
-export function readResponsesCall(body: JsonObject): GenerationCall {
+export function readResponsesCall(body: JsonObject, model: TextModel): GenerationCall {
   const input = body["input"];
   const messages: TemplateMessage[] = [];
   const instructions = optionalText(body, "instructions");
   if (instructions !== undefined) messages.push({ role: "system", content: [{ text: instructions }] });
   if (typeof input === "string") messages.push({ role: "user", content: [{ text: input }] });
   else for (const item of requireList(body, "input")) messages.push(readMessage(item));
-  const tools = Array.isArray(body["tools"]) && body["tools"].length > 0 ? JSON.stringify(body["tools"]) : "";
-  return { ...readCommon(body, "max_output_tokens"), prompts: [renderConversation(messages, tools)] };
+  return { ...readCommon(body, "max_output_tokens"), prompts: [render(body, messages, model)] };
 }
 
 /** Prompts of /v1/completions and inputs of /v1/embeddings. */
-export function readPrompts(value: unknown): number[][] {
+export function readPrompts(value: unknown, model: TextModel, addSpecialTokens = true): number[][] {
   if (value === undefined || value === null || value === "") {
     throw badParameter("Either prompt or prompt_embeds must be provided and non-empty.", "prompt");
   }
-  if (typeof value === "string") return [encode(value)];
+  if (typeof value === "string") return [model.encode(value, addSpecialTokens)];
   if (!Array.isArray(value)) {
     throw validationError("string_type", "body.prompt", "Input should be a valid string", typeof value);
   }
   if (value.length === 0) throw badRequest("You must pass at least one prompt");
-  if (typeof value[0] === "number") return [readTokenIds(value)];
+  if (typeof value[0] === "number") return [readTokenIds(value, model)];
   if (value.length > SEQUENCES_PER_CALL_MAX) {
     throw badRequest(`At most ${SEQUENCES_PER_CALL_MAX} prompts are accepted, got ${value.length}`);
   }
-  return value.map((prompt) => (typeof prompt === "string" ? encode(prompt) : readTokenIds(prompt)));
+  return value.map((prompt) =>
+    typeof prompt === "string" ? model.encode(prompt, addSpecialTokens) : readTokenIds(prompt, model),
+  );
 }
 
-function readTokenIds(value: unknown): number[] {
+/** The prompt of a conversation whose tools are the body's. */
+function render(
+  body: JsonObject,
+  messages: readonly TemplateMessage[],
+  model: TextModel,
+  ending: PromptEnding = "generation-prompt",
+  variables: JsonObject = {},
+): number[] {
+  const tools = Array.isArray(body["tools"]) ? (body["tools"] as unknown[]) : [];
+  return model.render({ messages, tools, ending, variables }, optionalFlag(body, "add_special_tokens"));
+}
+
+function readEnding(body: JsonObject): PromptEnding {
+  const isClosed = body["add_generation_prompt"] === false;
+  if (!optionalFlag(body, "continue_final_message")) return isClosed ? "closed" : "generation-prompt";
+  if (isClosed) return "open";
+  throw badRequest("Cannot set both `continue_final_message` and `add_generation_prompt` to True.");
+}
+
+function readTokenIds(value: unknown, { vocabularySize }: TextModel): number[] {
   if (!Array.isArray(value) || value.length === 0) throw badRequest("You must pass at least one prompt");
   for (const id of value) {
-    if (!Number.isInteger(id) || id < 0 || id >= VOCABULARY_SIZE) {
+    if (!Number.isInteger(id) || id < 0 || id >= vocabularySize) {
       throw badRequest(`Token id ${String(id)} is out of vocabulary`);
     }
   }
@@ -176,15 +204,8 @@ function readMessage(value: unknown): TemplateMessage {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw validationError("dict_type", "body.messages", "Input should be a valid dictionary", String(value));
   }
-  const message = value as JsonObject;
-  const role = typeof message["role"] === "string" ? message["role"] : "user";
-  const content = readContent(message["content"]);
-  for (const field of ["reasoning", "reasoning_content", "name"]) {
-    const text = message[field];
-    if (typeof text === "string") content.unshift({ text: `${text}\n` });
-  }
-  if (message["tool_calls"] !== undefined) content.push({ text: JSON.stringify(message["tool_calls"]) });
-  return { role, content };
+  const { role, content, ...others } = value as JsonObject;
+  return { role: typeof role === "string" ? role : "user", content: readContent(content), others };
 }
 
 function readContent(value: unknown): TemplatePart[] {

@@ -7,11 +7,16 @@ import { encode, SPECIAL } from "./tokenizer.ts";
 export interface TemplateMessage {
   readonly role: string;
   readonly content: readonly TemplatePart[];
+  /** Members of the message besides these two, as the client wrote them. */
+  readonly others?: Readonly<Record<string, unknown>>;
 }
 
 /** Text, or a picture or sound that takes `mediaTokens` of context and is told apart by its source. */
 export type TemplatePart =
   { readonly text: string } | { readonly mediaSource: string; readonly mediaTokens: number };
+
+/** How a prompt ends: with the opening of the assistant's turn, after the last message, or inside it. */
+export type PromptEnding = "generation-prompt" | "closed" | "open";
 
 const newline = encode("\n");
 
@@ -21,13 +26,30 @@ const newline = encode("\n");
  * with which it is rendered as history in the next turn.
  * @param tools JSON text of the tools, or "" for none.
  */
-export function renderConversation(messages: readonly TemplateMessage[], tools: string): number[] {
+export function renderConversation(
+  messages: readonly TemplateMessage[],
+  tools: string,
+  ending: PromptEnding = "generation-prompt",
+): number[] {
   const tokens: number[] = [];
   if (tools !== "") pushMessage(tokens, "tools", [{ text: tools }]);
-  for (const message of messages) pushMessage(tokens, message.role, message.content);
+  for (const message of messages) pushMessage(tokens, message.role, wholeContent(message));
+  if (ending === "open") tokens.length -= 1 + newline.length;
+  if (ending !== "generation-prompt") return tokens;
   tokens.push(SPECIAL.messageStart);
   pushAll(tokens, encode("assistant\n"));
   return tokens;
+}
+
+// What a message has besides its content becomes a part of it.
+function wholeContent({ content, others = {} }: TemplateMessage): readonly TemplatePart[] {
+  const parts = [...content];
+  for (const field of ["reasoning", "reasoning_content", "name"]) {
+    const text = others[field];
+    if (typeof text === "string") parts.unshift({ text: `${text}\n` });
+  }
+  if (others["tool_calls"] !== undefined) parts.push({ text: JSON.stringify(others["tool_calls"]) });
+  return parts;
 }
 
 function pushMessage(tokens: number[], role: string, content: readonly TemplatePart[]): void {

@@ -11,6 +11,7 @@ import type { Hold } from "./held-blocks.ts";
 import type { EventRecorder } from "./kv-events/recorder.ts";
 import { EngineMetrics } from "./metrics.ts";
 import { planAnswer } from "./plan-sequence.ts";
+import type { TextModel } from "./text-model.ts";
 
 /** What a token adds to the text when it was computed from blocks that hold something else. */
 const GARBLED_TEXT = "\uFFFD";
@@ -24,6 +25,8 @@ export interface GenerationOptions {
   readonly modelTokensMax: number;
   /** Requests in flight, running or waiting, beyond which new ones get 503 (`--max-num-queued-reqs`). */
   readonly requestsMax: number;
+  /** Its tokenizer, its chat template and its words. */
+  readonly textModel: TextModel;
 }
 
 interface Active {
@@ -105,7 +108,7 @@ export class GenerationService {
           index,
           promptIndex,
           promptTokens: prompt.length,
-          ...planAnswer(call, prompt, choice, this.options.modelTokensMax),
+          ...planAnswer(call, prompt, choice, this.options.modelTokensMax, this.options.textModel),
           engine: this.chooseEngine(rank),
           request: undefined,
           garbled: false,

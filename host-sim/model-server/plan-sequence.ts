@@ -3,11 +3,11 @@ import { answerSeed, answerTokens, naturalLength } from "./answer.ts";
 import type { GenerationCall } from "./calls.ts";
 import { badParameter } from "./errors.ts";
 import type { Sequence } from "./generation-types.ts";
-import { tokenText } from "./tokenizer.ts";
+import type { TextModel } from "./text-model.ts";
 
 /**
  * The answer to a prompt of a call.
- * @param choice which of the call's answers to this prompt. @param contextMax tokens of prompt and answer.
+ * @param choice which of the call's answers to this prompt. @param contextMax tokens of prompt and answer. @param model whose words the answer has
  * @throws ApiError 400 if prompt or limit exceed the model's context
  */
 export function planAnswer(
@@ -15,13 +15,19 @@ export function planAnswer(
   prompt: readonly number[],
   choice: number,
   contextMax: number,
+  model: TextModel,
 ): Pick<Sequence, "answer" | "texts" | "stopText" | "finishReason"> {
   checkLength(call, prompt.length, contextMax);
   const room = contextMax - prompt.length;
   const seed = answerSeed(prompt, choice);
   const limit = call.promptOnly ? 0 : Math.min(call.maxTokens ?? room, room);
   const natural = call.ignoreEos ? Number.POSITIVE_INFINITY : naturalLength(seed);
-  const plan = cutAtStop(answerTokens(seed, Math.min(limit, natural)), call.stop);
+  const answer = answerTokens(seed, Math.min(limit, natural), model.answerWords);
+  const plan = cutAtStop(
+    answer,
+    answer.map((id) => model.tokenText(id)),
+    call.stop,
+  );
   return { ...plan, finishReason: plan.stopText !== null || natural <= limit ? "stop" : "length" };
 }
 
@@ -54,9 +60,9 @@ function checkLength(call: GenerationCall, promptTokens: number, contextMax: num
 // Ends the answer with the token that completes the first stop text in it, and hides the stop text.
 function cutAtStop(
   answer: readonly number[],
+  texts: readonly string[],
   stops: readonly string[],
 ): Pick<Sequence, "answer" | "texts" | "stopText"> {
-  const texts = answer.map(tokenText);
   if (stops.length === 0) return { answer, texts, stopText: null };
   let text = "";
   for (let i = 0; i < texts.length; i++) {

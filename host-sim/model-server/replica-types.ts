@@ -3,6 +3,7 @@ import { type DisaggregationConfig, noDisaggregation } from "./disaggregation/co
 import { type KvEventsConfig, type KvEventsFaults, noKvEventsFaults } from "./kv-events/config.ts";
 import { defaultEngineConfig } from "./engine.ts";
 import type { GenerationOptions } from "./generation.ts";
+import { SIMULATED_MODEL } from "./text-model.ts";
 
 /** Version that the replica claims to be; its behaviour was compared with this one. */
 export const VLLM_VERSION = "0.32.0";
@@ -48,6 +49,7 @@ export function replicaConfig(overrides: Partial<ReplicaConfig> = {}): ReplicaCo
     dataParallelSize: 1,
     modelTokensMax: 131_072,
     requestsMax: Number.POSITIVE_INFINITY,
+    textModel: SIMULATED_MODEL,
     requestIdHeaders: false,
     keepAliveCommentMs: 0,
     keepAliveTimeoutMs: 5000,

@@ -13,6 +13,7 @@ import {
   readResponsesCall,
 } from "./calls.ts";
 import type { GenerationSink } from "./generation-types.ts";
+import type { TextModel } from "./text-model.ts";
 
 /** A generating API: how to read its body, how to answer. */
 export interface GenerationApi {
@@ -20,7 +21,7 @@ export interface GenerationApi {
   /** Stands between the answer's id and a sequence's number in the engine's ids; absent: no number. */
   readonly indexSeparator?: string;
   readonly shape: "openai" | "anthropic";
-  read(body: JsonObject): GenerationCall;
+  read(body: JsonObject, model: TextModel): GenerationCall;
   sink(context: AnswerContext): GenerationSink;
 }
 

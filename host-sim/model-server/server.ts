@@ -243,7 +243,7 @@ export class SimulatedReplica {
 
   private async generate(api: GenerationApi, text: string, exchange: Exchange): Promise<void> {
     const body = parseBody(text);
-    const asked = api.read(body);
+    const asked = api.read(body, this.config.textModel);
     const lora = this.resolveModel(asked.model);
     const id = this.answerId(api.idPrefix, exchange);
     const gone = new AbortController();
@@ -272,7 +272,7 @@ export class SimulatedReplica {
   }
 
   private pool(api: PoolingApi, body: JsonObject, exchange: Exchange): void {
-    const input = api.read(body);
+    const input = api.read(body, this.config.textModel);
     const call = poolingCall(body, input);
     const lora = this.resolveModel(call.model);
     const head = {
@@ -347,6 +347,7 @@ export class SimulatedReplica {
   }
 
   private async serveOther(path: string, exchange: Exchange): Promise<void> {
+    const { textModel } = this.config;
     switch (path) {
       case "/health":
       case "/ping":
@@ -362,11 +363,14 @@ export class SimulatedReplica {
       case "/metrics":
         return exchange.send(200, this.metricsText(), "text/plain; version=0.0.4; charset=utf-8");
       case "/tokenize":
-        return exchange.json(200, tokenize(await this.readJson(exchange), this.config.modelTokensMax));
+        return exchange.json(
+          200,
+          tokenize(await this.readJson(exchange), this.config.modelTokensMax, textModel),
+        );
       case "/detokenize":
-        return exchange.json(200, detokenize(await this.readJson(exchange)));
+        return exchange.json(200, detokenize(await this.readJson(exchange), textModel));
       case "/v1/messages/count_tokens": {
-        const count = readCountTokens(await this.readJson(exchange)).length;
+        const count = readCountTokens(await this.readJson(exchange), textModel).length;
         return exchange.json(200, {
           input_tokens: count,
           context_management: { original_input_tokens: count },

@@ -2,6 +2,7 @@
 // prompts.
 import { answerSeed, answerText } from "../model-server/answer.ts";
 import { readChatCall } from "../model-server/calls.ts";
+import { SIMULATED_MODEL } from "../model-server/text-model.ts";
 import { Random } from "./random.ts";
 import { AgentSource, ChatSource, DocumentSource, OneOffSource, type Turn } from "./sessions.ts";
 import { type PlannedRequest, REQUEST_KINDS, type RequestKind, type WorkloadOptions } from "./types.ts";
@@ -69,7 +70,7 @@ function plan(
     ...(turn.tools.length > 0 ? { tools: turn.tools } : {}),
     ignore_eos: true,
   };
-  const prompt = readChatCall(body).prompts[0]!;
+  const prompt = readChatCall(body, SIMULATED_MODEL).prompts[0]!;
   const answer = answerText(answerSeed(prompt, 0), turn.outputTokens);
   turn.answered(answer);
   return {

@@ -1,6 +1,7 @@
 // The workload: seeded, Poisson, and made of conversations whose prefixes really repeat.
 import { describe, expect, it } from "vitest";
 import { readChatCall } from "../../host-sim/model-server/calls.ts";
+import { SIMULATED_MODEL } from "../../host-sim/model-server/text-model.ts";
 import { defaultWorkload, generateWorkload, WorkloadOptionsError } from "../../host-sim/workload/generate.ts";
 import { Random } from "../../host-sim/workload/random.ts";
 import type { PlannedRequest } from "../../host-sim/workload/types.ts";
@@ -76,7 +77,7 @@ describe("generateWorkload", () => {
   it("knows prompt lengths as the server counts them, and orders fields as OpenAI's client does", () => {
     for (const request of PLAN.slice(0, 40)) {
       const body = JSON.parse(request.body);
-      expect(readChatCall(body).prompts[0]!).toHaveLength(request.promptTokens);
+      expect(readChatCall(body, SIMULATED_MODEL).prompts[0]!).toHaveLength(request.promptTokens);
       expect(Object.keys(body).slice(0, 2)).toEqual(["messages", "model"]);
       expect(body.max_tokens).toBe(request.outputTokens);
     }
