@@ -9,6 +9,7 @@
 // engine's prompt: they are the chain's head and have one key of their own, the shallowest.
 import { PROMPT_HASHED_BYTES_MAX } from "../wire/limits";
 import { PRIME_1, PRIME_2, PRIME_3, PRIME_4, PRIME_5, hashBytes, mixPair } from "../text/hash";
+import { NO_PAGE, PAGE_KEYS, pageKeyPtr, pageReturn, pageTake } from "./pages";
 
 /** Bytes hashed at a time. */
 export const BLOCK_BYTES: u32 = 64;
@@ -21,11 +22,6 @@ const TEXT_KEYS_MAX: u32 = 288;
 /** Most keys of one chain, its head included. */
 export const CHAIN_KEYS_MAX: u32 = 289;
 const BLOCKS_MAX: u32 = PROMPT_HASHED_BYTES_MAX / 64;
-
-// Keys live in pages from one pooled arena: short prompts, the most, take one page of 256 bytes.
-const PAGE_KEYS: u32 = 32;
-/** Pages in the arena, 4 MiB in all. When it is empty a chain is cut at its present depth and counted. */
-export const CHAIN_PAGES: u32 = 16384;
 
 //   ┌ chain, 112 bytes ─────────────────────────────────────────────────────┐
 //   │ 0 u64 running hash   8 u32 text bytes   12 u32 blocks   16 u32 keys   │
@@ -44,20 +40,11 @@ const AT_PARTIAL: usize = 48;
 /** Bytes of a chain record; the caller owns it, 8-byte aligned. */
 export const CHAIN_BYTES: usize = 112;
 
-const pages: usize = memory.data(16384 * 256, 16);
-const freePages: usize = memory.data(16384 * 2, 16);
-let freePageCount: u32 = 0;
-let pagesTouched: u32 = 0;
 let chainsCut: u64 = 0;
 
 /** Chains cut because the key arena was full, since the VM started. */
 export function chainsCutTotal(): u64 {
   return chainsCut;
-}
-
-/** Pages in use; 0 when no stream holds a chain. */
-export function chainPagesInUse(): u32 {
-  return pagesTouched - freePageCount;
 }
 
 /** Starts an empty chain in the record at `chain`. A chain that was in use is released first by chainRelease. */
@@ -73,10 +60,7 @@ export function chainReset(chain: usize): void {
 /** Returns the chain's pages to the arena and empties it. Calling it twice is harmless. */
 export function chainRelease(chain: usize): void {
   const held = (load<u32>(chain, AT_KEYS) + PAGE_KEYS - 1) / PAGE_KEYS;
-  for (let i: u32 = 0; i < held; i++) {
-    store<u16>(freePages + ((<usize>freePageCount) << 1), load<u16>(chain + AT_PAGES + ((<usize>i) << 1)));
-    freePageCount++;
-  }
+  for (let i: u32 = 0; i < held; i++) pageReturn(load<u16>(chain + AT_PAGES + ((<usize>i) << 1)));
   chainReset(chain);
 }
 
@@ -147,8 +131,8 @@ export function chainKey(chain: usize, index: u32, root: u64): u64 {
     if (index == 0) return mixPair(PRIME_1, root);
     index--;
   }
-  const page = <usize>load<u16>(chain + AT_PAGES + (((<usize>index) >> 5) << 1));
-  const key = mixPair(load<u64>(pages + (page << 8) + (((<usize>index) & 31) << 3)), root);
+  const page = <u32>load<u16>(chain + AT_PAGES + (((<usize>index) >> 5) << 1));
+  const key = mixPair(load<u64>(pageKeyPtr(page, index & (PAGE_KEYS - 1))), root);
   return key == 0 ? PRIME_3 : key;
 }
 
@@ -198,24 +182,23 @@ function addKey(chain: usize, hash: u64): void {
   if (index >= TEXT_KEYS_MAX) return;
   const slot = chain + AT_PAGES + (((<usize>index) >> 5) << 1);
   if ((index & (PAGE_KEYS - 1)) == 0) {
-    let page: u32;
-    if (freePageCount > 0) {
-      page = <u32>load<u16>(freePages + ((<usize>--freePageCount) << 1));
-    } else if (pagesTouched < CHAIN_PAGES) {
-      page = pagesTouched++;
-    } else {
+    const page = pageTake(0);
+    if (page == NO_PAGE) {
       store<u8>(chain, 1, AT_CUT);
       chainsCut++;
       return;
     }
     store<u16>(slot, <u16>page);
   }
-  store<u64>(pages + ((<usize>load<u16>(slot)) << 8) + (((<usize>index) & 31) << 3), hash);
+  store<u64>(pageKeyPtr(load<u16>(slot), index & (PAGE_KEYS - 1)), hash);
   store<u32>(chain, index + 1, AT_KEYS);
 }
 
-// Four independent lanes, then two serial steps: the multiplier's latency is paid twice a block, not eight times.
-function hashBlock(hash: u64, block: usize): u64 {
+/**
+ * The running hash `hash` and the BLOCK_BYTES at `block`, which may lie anywhere. Four independent lanes, then two
+ * serial steps: the multiplier's latency is paid twice a block, not eight times.
+ */
+export function hashBlock(hash: u64, block: usize): u64 {
   const a = rotl<u64>(load<u64>(block, 0) * PRIME_1 + load<u64>(block, 8), 31) * PRIME_2;
   const b = rotl<u64>(load<u64>(block, 16) * PRIME_2 + load<u64>(block, 24), 29) * PRIME_3;
   const c = rotl<u64>(load<u64>(block, 32) * PRIME_3 + load<u64>(block, 40), 37) * PRIME_4;

@@ -1,6 +1,6 @@
 // The prefix index: which endpoint rows hold which prefix keys. One hard-bounded table over (key, row).
 //
-//   heads u32[2^20] ──► node { key, next in bucket, first holder } ──► holder { node, next, row, generation, touch }
+//   heads u32[2^19] ──► node { key, next in bucket, first holder } ──► holder { node, next, row, generation, touch }
 //
 // An entry is alive while (a) its row still has the generation it was stored under, so an endpoint that
 // restarted or left is forgotten in O(1), and (b) the row has stored less than its KV capacity since the
@@ -15,12 +15,13 @@ import { CHAIN_KEYS_MAX, chainDepthBytes, chainKey, chainKeyCount } from "./chai
 export const CAPACITY_TOKENS_DEFAULT: u32 = 500000;
 /** The rows' clocks count in units of this many stored tokens, so that u32 wraps after 6.9e10 tokens. */
 const CLOCK_TOKENS: u32 = 16;
-const BUCKETS: u32 = INDEX_ENTRIES_MAX;
+/** Half as many chains as entries: two nodes each when the table is full. */
+const BUCKETS: u32 = INDEX_ENTRIES_MAX / 2;
 const SPARED_MAX: u32 = 8;
 /** Holders of one key that are walked; further ones are not seen. A pool has at most this many endpoints. */
 const HOLDERS_WALKED_MAX: u32 = ROWS_MAX;
 
-const heads: usize = memory.data(1048576 * 4, 64);
+const heads: usize = memory.data(524288 * 4, 64);
 const nodes: usize = memory.data(1048577 * 16, 64);
 const holders: usize = memory.data(1048577 * 16, 64);
 const NODE_NEXT: usize = 8;

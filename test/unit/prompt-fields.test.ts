@@ -161,7 +161,7 @@ describe("duplicate names: the last one counts, as for the engine", () => {
     const twice = reader.read(API.chat, `{"messages":${first},"messages":${second}}`);
     expect(twice).toEqual(reader.read(API.chat, `{"messages":${second}}`));
     reader.exports.begin(API.chat);
-    expect(reader.exports.chainPagesInUse()).toBe(0);
+    expect(reader.exports.pagesInUse()).toBe(0);
   });
 
   it("prompts of different kinds", () => {

@@ -153,7 +153,7 @@ describe("prefix chain", () => {
     expect([0, 1, 3].map((i) => h.chainDepthBytes(chain, i))).toEqual([5000, 5064, 5192]);
     h.chainRelease(chain);
     expect(h.chainKeyCount(chain)).toBe(0);
-    expect(h.chainPagesInUse()).toBe(0);
+    expect(h.pagesInUse()).toBe(0);
   });
 
   it("cuts a chain when the key arena is full, counts it, and gives every page back", () => {
@@ -168,7 +168,7 @@ describe("prefix chain", () => {
       h.chainRelease(h.chainAt(i));
       h.chainRelease(h.chainAt(i));
     }
-    expect(h.chainPagesInUse()).toBe(0);
+    expect(h.pagesInUse()).toBe(0);
     expect(h.chainKeyCount(chainOf(h, text, 0))).toBe(288);
   });
 });

@@ -6,10 +6,10 @@ import { CHAIN_BYTES, chainKey, chainRelease, chainReset } from "../../../assemb
 
 export {
   chainKeyCount,
-  chainPagesInUse,
   chainTextBytes,
   keyDepthBytes,
 } from "../../../assembly/prefix/chain";
+export { pagesInUse } from "../../../assembly/prefix/pages";
 export { apiIsChecked, apiKeepsPrefix, apiOfPath } from "../../../assembly/prompt/api";
 export { promptErrorBytes, promptErrorOffset, promptErrorPtr } from "../../../assembly/prompt/errors";
 export {

@@ -6,7 +6,6 @@ export {
   chainDepthBytes,
   chainKey,
   chainKeyCount,
-  chainPagesInUse,
   chainRelease,
   chainReset,
   chainSetHead,
@@ -15,6 +14,7 @@ export {
   chainsCutTotal,
   keyDepthBytes,
 } from "../../../assembly/prefix/chain";
+export { pagesInUse } from "../../../assembly/prefix/pages";
 export { avalanche, hashBytes, mixPair } from "../../../assembly/text/hash";
 export {
   indexEntries,

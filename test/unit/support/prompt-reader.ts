@@ -15,7 +15,7 @@ interface PromptExports {
   promptConversation(record: number): bigint;
   chainKeyCount(chain: number): number;
   chainTextBytes(chain: number): number;
-  chainPagesInUse(): number;
+  pagesInUse(): number;
   apiOfPath(ptr: number, len: number): number;
   apiIsChecked(api: number): number;
   apiKeepsPrefix(api: number): number;
