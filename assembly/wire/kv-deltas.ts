@@ -22,8 +22,10 @@
 // up to there, 1 to KV_TOKENS_MAX. Slot and generation are the snapshot's. KV_STORE of a key that is there sets its
 // tokens and tier anew. KV_BEGIN empties the slot, then come its KV_STORE sections, over as many batches as it takes,
 // then KV_EXACT; nothing else of that slot comes between. A worker whose slot has just that digest passes over them.
+// KV_DEGRADED or another KV_BEGIN of the slot ends a copy too: what has come of it stays until that KV_BEGIN.
 // After KV_EXACT the slot is exact where digest and count agree, until KV_DEGRADED or a change of its generation;
-// KV_STORE and KV_REMOVE keep it exact.
+// KV_STORE and KV_REMOVE keep it exact. KV_DEGRADED keeps the entries: KV_STORE and KV_REMOVE go on, and KV_EXACT may
+// follow without another copy. A batch that comes again, with the sequence of the last one, is answered and not applied.
 // Digest: xor over the entries of mixPair(key, tier << 30 | tokens).
 //
 // The answer is {"sequence":n,"wanted":[slot,…]}: what the gateway has, and the slots that a worker lacks or holds
