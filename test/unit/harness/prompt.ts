@@ -4,11 +4,7 @@ import { PROMPT_BYTES, promptBegin, promptFeed } from "../../../assembly/prompt/
 import { USAGE_BYTES, usageBegin, usageFeed } from "../../../assembly/prompt/usage";
 import { CHAIN_BYTES, chainKey, chainRelease, chainReset } from "../../../assembly/prefix/chain";
 
-export {
-  chainKeyCount,
-  chainTextBytes,
-  keyDepthBytes,
-} from "../../../assembly/prefix/chain";
+export { chainKeyCount, chainTextBytes, keyDepthBytes } from "../../../assembly/prefix/chain";
 export { pagesInUse } from "../../../assembly/prefix/pages";
 export { apiIsChecked, apiKeepsPrefix, apiOfPath } from "../../../assembly/prompt/api";
 export { promptErrorBytes, promptErrorOffset, promptErrorPtr } from "../../../assembly/prompt/errors";
