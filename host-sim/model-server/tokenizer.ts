@@ -56,7 +56,8 @@ const REMEMBERED_MAX = 65_536;
 /** Longer pre-tokens are split anew each time. */
 const REMEMBERED_CHARS_MAX = 64;
 
-const BYTE_CHARACTERS = byteCharacters();
+/** By byte, the character that stands for it in GPT-2's alphabet (openai/gpt-2, src/encoder.py, bytes_to_unicode). */
+export const BYTE_CHARACTERS: readonly string[] = byteCharacters();
 const texts: string[] = [];
 const ids = new Map<string, number>();
 const remembered = new Map<string, readonly number[]>();
