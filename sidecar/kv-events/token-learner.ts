@@ -14,11 +14,19 @@ const RETRY_AFTER_MS = 1_000;
 /** Stands between tokens, so that each one's text can be told from its neighbours'. No token contains it. */
 const SEPARATOR = "<:|:>";
 const REPLACEMENT = "\uFFFD";
+/** A text that a server gives back changed if its decoding takes spaces away. */
+const SPACED = "a . b , c ? d";
+/**
+ * Characters before which such a decoding takes spaces away: clean_up_tokenization of transformers 4, which Llama 3
+ * asks for (clean_up_tokenization_spaces). Transformers 5 leaves byte-level tokenizers alone.
+ */
+const LOSES_SPACES_BEFORE = /[.?!,']/;
 
 /**
  * Fills a table by two requests of vLLM's API. `/detokenize` of many ids with a separator between them gives each
  * one's text, which is its bytes unless the token is a part of a character. Those are learnt from the tokens around
- * them: their text, sent to `/tokenize` with `return_token_strs`, comes back as pieces of the vocabulary.
+ * them: their text, sent to `/tokenize` with `return_token_strs`, comes back as pieces of the vocabulary. So are tokens
+ * whose text may have lost a space.
  */
 export class TokenLearner {
   readonly table = new TokenTable({ dropsFirstSpace: false });
@@ -26,6 +34,7 @@ export class TokenLearner {
   failures = 0;
   private separator: readonly number[] | null = null;
   private form: PieceForm | null = null;
+  private losesSpaces = false;
   private retryAtMs = 0;
   private reported = "";
   /** One batch at a time: the next one's tokens may be known by then. */
@@ -54,12 +63,12 @@ export class TokenLearner {
       const unknown = this.unknownOf(texts);
       for (let from = 0; from < unknown.length && requests < REQUESTS_MAX; from += BATCH_IDS) {
         await this.learnTexts(server, unknown.slice(from, from + BATCH_IDS));
-        requests += 1;
+        requests += 2;
       }
       for (const tokens of texts) {
         if (requests >= REQUESTS_MAX) return;
         if (this.unknownOf([tokens]).length === 0) continue;
-        await this.learnPieces(server, tokens);
+        await this.learnPieces(server, await server.detokenize(tokens));
         requests += 2;
       }
       this.reported = "";
@@ -91,6 +100,8 @@ export class TokenLearner {
     const { pieces } = await server.tokenize("a b");
     const text = pieces.join("");
     this.form = text.includes("Ġ") ? "byte-level" : text.includes("▁") ? "metaspace" : null;
+    const spaced = await server.tokenize(SPACED);
+    this.losesSpaces = !(await server.detokenize(spaced.tokens)).endsWith(SPACED);
     this.separator = tokens;
   }
 
@@ -100,15 +111,21 @@ export class TokenLearner {
     const parts = (await server.detokenize(joined)).split(SEPARATOR);
     // An unlikely neighbour made other text of a separator: these ids are learnt another way.
     if (parts.length !== ids.length + 2) return;
+    const doubtful: string[] = [];
     ids.forEach((id, index) => {
       const text = parts[index + 1]!;
-      if (!text.includes(REPLACEMENT)) this.table.add(id, Buffer.from(text));
+      if (text.includes(REPLACEMENT)) return;
+      if (this.losesSpaces && LOSES_SPACES_BEFORE.test(text)) doubtful.push(text);
+      else this.table.add(id, Buffer.from(text));
     });
+    // Between letters, as they stand and with the space that they may have lost.
+    if (doubtful.length > 0)
+      await this.learnPieces(server, `${doubtful.map((text) => `a${text}a ${text}`).join("")}a`);
   }
 
-  private async learnPieces(server: TokenServer, tokens: readonly number[]): Promise<void> {
+  private async learnPieces(server: TokenServer, text: string): Promise<void> {
     if (this.form === null) return;
-    const told = await server.tokenize(await server.detokenize(tokens));
+    const told = await server.tokenize(text);
     told.tokens.forEach((id, index) => {
       const bytes = pieceBytes(told.pieces[index] ?? "", this.form!);
       if (bytes !== null) this.table.add(id, bytes);

@@ -2,56 +2,17 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { stringify } from "yaml";
-import { describe, expect, it, onTestFinished } from "vitest";
+import { describe, expect, it } from "vitest";
 import { type KvEventsConfig, kvEventsConfig } from "../../host-sim/model-server/kv-events/config.ts";
 import type { SimulatedReplica } from "../../host-sim/model-server/server.ts";
-import { type Replacements, Sidecar } from "../../sidecar/app.ts";
+import { Sidecar } from "../../sidecar/app.ts";
 import { loadSettings } from "../../sidecar/config/load.ts";
 import type { BlockSink, ReplicaKey } from "../../sidecar/kv-events/block-sink.ts";
 import { PORT_LABEL, REPLAY_PORT_LABEL } from "../../sidecar/kv-events/monitor.ts";
 import type { DegradedReason } from "../../sidecar/kv-events/replica-state.ts";
-import { makeLogger } from "../../sidecar/log.ts";
 import { send, startReplica } from "../sim/support/replica.ts";
-import { eventually, FakeControl, temporaryFolder } from "./servers.ts";
-
-interface Setting {
-  readonly sidecar: Sidecar;
-  readonly log: Record<string, unknown>[];
-  get(path: string): Promise<string>;
-}
-
-async function start(pool: object, replacements: Replacements = {}): Promise<Setting> {
-  const folder = temporaryFolder();
-  const control = await new FakeControl(join(folder, "control.sock")).start();
-  const config = join(folder, "sidecar.yaml");
-  const document = {
-    control: control.settings,
-    http: { listen: "127.0.0.1:0" },
-    pools: [{ name: "default", scrape: { intervalMs: 20 }, ...pool }],
-  };
-  writeFileSync(config, stringify(document));
-  const environment = { EPP_CONTROL_TOKEN: "control-token" };
-  const log: Record<string, unknown>[] = [];
-  const sidecar = new Sidecar(loadSettings({ config }, environment), {
-    log: makeLogger("debug", { write: (line: string) => void log.push(JSON.parse(line)) }),
-    environment,
-    ...replacements,
-  });
-  onTestFinished(() => sidecar.stop());
-  await sidecar.start();
-  const get = async (path: string): Promise<string> =>
-    (await fetch(`http://127.0.0.1:${sidecar.httpPort}${path}`)).text();
-  return { sidecar, log, get };
-}
-
-const portOf = (endpoint: string): string => endpoint.slice(endpoint.lastIndexOf(":") + 1);
-
-/** The entry of an endpoints list, with the ports that a replica's first engine publishes at. */
-function endpointOf({ address, kvEvents }: SimulatedReplica): object {
-  const { endpoint, replayEndpoint } = kvEvents!.sources[0]!;
-  const labels = { [PORT_LABEL]: portOf(endpoint), [REPLAY_PORT_LABEL]: portOf(replayEndpoint) };
-  return { address: "127.0.0.1", port: Number(portOf(address)), labels };
-}
+import { endpointOf, portOf, startSidecar } from "./kv-events-sidecar.ts";
+import { eventually, temporaryFolder } from "./servers.ts";
 
 async function replicas(count: number, config: Partial<KvEventsConfig> = {}): Promise<SimulatedReplica[]> {
   const made: SimulatedReplica[] = [];
@@ -85,7 +46,7 @@ describe("a pool with kvEvents", () => {
     const [one, two] = (await replicas(2)) as [SimulatedReplica, SimulatedReplica];
     await send(one, "/v1/completions", { prompt: PROMPT, max_tokens: 1, cache_salt: "s" });
     const sink = new Heard();
-    const { get } = await start(
+    const { get } = await startSidecar(
       { discovery: { static: { endpoints: [one, two].map(endpointOf) } }, kvEvents: FAST },
       { blockSink: sink },
     );
@@ -122,7 +83,7 @@ describe("a pool with kvEvents", () => {
     for (const i of [1, 2, 3])
       await send(one, "/v1/completions", { prompt: `${i} ${PROMPT}`, max_tokens: 1 });
     const gone = { address: "127.0.0.1", port: 1, labels: { [PORT_LABEL]: "2", [REPLAY_PORT_LABEL]: "bad" } };
-    const { get, log, sidecar } = await start({
+    const { get, log, sidecar } = await startSidecar({
       discovery: { static: { endpoints: [endpointOf(one), gone] } },
       kvEvents: { ...FAST, replayPort: 5_600 },
     });
@@ -151,7 +112,7 @@ describe("a pool with kvEvents", () => {
     const list = (endpoints: object[]): void => writeFileSync(path, stringify({ endpoints }));
     list([{ name: "r", address, port, rank: 1, labels }]);
     const sink = new Heard();
-    const { sidecar } = await start(
+    const { sidecar } = await startSidecar(
       { discovery: { file: { path } }, kvEvents: { ...FAST, ranks: 4 } },
       { blockSink: sink },
     );
@@ -165,7 +126,7 @@ describe("a pool with kvEvents", () => {
   });
 
   it("follows all ranks of an endpoint that has none", async () => {
-    const { sidecar } = await start({
+    const { sidecar } = await startSidecar({
       discovery: { static: { endpoints: ["127.0.0.1:1"] } },
       kvEvents: { ranks: 3, port: 41_000, replayPort: 41_003 },
     });
@@ -175,7 +136,7 @@ describe("a pool with kvEvents", () => {
 
 describe("a pool without kvEvents", () => {
   it("has no metric of them", async () => {
-    const { get, sidecar } = await start({ discovery: { static: { endpoints: [] } } });
+    const { get, sidecar } = await startSidecar({ discovery: { static: { endpoints: [] } } });
     expect(sidecar.pools[0]!.kvEvents).toBeNull();
     expect(await get("/metrics")).not.toMatch(/^epp_kv_events\w*(\{| \d)/m);
   });
