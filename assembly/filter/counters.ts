@@ -71,7 +71,7 @@ export const NOW_PREFILL_CALLS: u32 = 44;
 /** Counters with a name; the cell's further places are zero. */
 export const COUNTERS_NAMED: u32 = 45;
 
-const names: usize = memory.data(48 * 4, 4);
+const names: usize = memory.data(72 * 4, 4);
 function name(index: u32, literal: string): void {
   store<u32>(names + ((<usize>index) << 2), <u32>ascii(literal));
 }
@@ -253,8 +253,8 @@ export function meterPool(pool: u32, ageMs: u64, ready: u32): void {
 }
 
 // Metrics without a pool: counters follow the cell's totals, so a call costs the request path nothing.
-const plainIds: usize = memory.data(48 * 4, 4);
-const plainSent: usize = memory.data(48 * 8, 8);
+const plainIds: usize = memory.data(72 * 4, 4);
+const plainSent: usize = memory.data(72 * 8, 8);
 let decisionTimeId: u32 = 0;
 let indexGaugeId: u32 = 0;
 let headerOnlyId: u32 = 0;

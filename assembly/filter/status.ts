@@ -68,7 +68,7 @@ const STATUS_BYTES: u32 = 524288;
 const json: usize = memory.data(524288);
 /** Bytes kept free for what follows the endpoints. */
 const TAIL_BYTES: u32 = 4096;
-const totals: usize = memory.data(48 * 8, 8);
+const totals: usize = memory.data(72 * 8, 8);
 
 export function statusPtr(): usize {
   return json;
@@ -103,7 +103,7 @@ export function statusWrite(now: f64): u32 {
 
 // All live cells. Our own work stands in the rows already, so only the others' is added there.
 function sumCells(now: f64): u32 {
-  memory.fill(totals, 0, 48 * 8);
+  memory.fill(totals, 0, 72 * 8);
   let workers: u32 = 0;
   cellsBegin();
   for (let n: u32 = 0; n < <u32>WORKERS_MAX; n++) {

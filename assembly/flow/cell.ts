@@ -42,7 +42,7 @@ import { addOtherTpotSlo, clearOtherTpotSlo, ownTpotSloMs } from "./tpot-slos";
 /** An entry stays in the cell for so long after the last first token: what it tells of that is read by then. */
 const LINGER_MS: f64 = 100;
 
-const cell: usize = memory.data(41664, 16);
+const cell: usize = memory.data(41856, 16);
 let cellLength: u32 = 0;
 let entriesDropped: u64 = 0;
 

@@ -2,10 +2,10 @@
 //
 //   key "epp1/cell/<n>", n = 0…WORKERS_MAX−1; one writer (the owner), read by every worker and by /status.
 //
-//   ┌ header, 448 bytes ────────────────────────────────────────────────────────┐
+//   ┌ header, 640 bytes ────────────────────────────────────────────────────────┐
 //   │ 0 u32 magic "EPC1"   4 u16 version   6 u16 pools   8 u64 owner (random)   │
 //   │ 16 u64 heartbeat ms  24 u64 journal head (bytes)  32 u32 entries  36 …63  │
-//   │ 64 u64 counters[48]                                                       │
+//   │ 64 u64 counters[72]                                                       │
 //   ├ per pool: u64 hash of its name, u32 entries, u32 zero ────────────────────┤
 //   │   per entry, 40 bytes: u16 slot  u16 generation  u16 requests  u16 failures│
 //   │     8 u32 uncached tokens   12 u32 set aside for ms                        │
@@ -22,8 +22,8 @@
 // A cell whose heartbeat is older than CELL_LAPSE_MS counts for nothing and may be claimed by another.
 
 export const CELL_MAGIC = 0x31435045;
-export const CELL_VERSION = 2;
-export const CELL_HEADER_BYTES = 448;
+export const CELL_VERSION = 3;
+export const CELL_HEADER_BYTES = 640;
 export const CELL_AT_VERSION = 4;
 export const CELL_AT_POOLS = 6;
 export const CELL_AT_OWNER = 8;
@@ -31,12 +31,12 @@ export const CELL_AT_HEARTBEAT = 16;
 export const CELL_AT_JOURNAL = 24;
 export const CELL_AT_ENTRIES = 32;
 export const CELL_AT_COUNTERS = 64;
-export const CELL_COUNTERS = 48;
+export const CELL_COUNTERS = 72;
 export const CELL_POOL_BYTES = 16;
 export const CELL_ENTRY_BYTES = 40;
 /** Entries one cell carries; a worker with more busy endpoints publishes the first ones and counts the rest. */
 export const CELL_ENTRIES_MAX = 1024;
-export const CELL_BYTES_MAX = 41664;
+export const CELL_BYTES_MAX = 41856;
 /** A worker publishes at least this often. */
 export const CELL_HEARTBEAT_MS = 500;
 export const CELL_LAPSE_MS = 3000;

@@ -1,12 +1,5 @@
 // The cells of rendered prompts: every 64 bytes have a key, however the text came; pages, limits and what is cut.
-import {
-  CHAIN_BYTES,
-  chainKey,
-  chainKeyCount,
-  chainRelease,
-  chainReset,
-  chainText,
-} from "../../assembly/prefix/chain";
+import { chainKey, chainKeyCount, chainRelease, chainReset, chainText } from "../../assembly/prefix/chain";
 import {
   CELLS_BYTES,
   CELLS_MAX,
@@ -57,7 +50,7 @@ function note(record: usize, root: u64): u32 {
 function expectNoted(record: usize, root: u64, what: string): void {
   const count = cellsOpen(record);
   for (let i: u32 = 0; i < count; i++) {
-    expect(cellKey(i, root)).toBe(load<u64>(keys + ((<usize>i) << 3)), what + ", cell " + i.toString());
+    expect(cellKey(i, root)).toBe(load<u64>(keys + ((<usize>i) << 3)), `${what}, cell ${i.toString()}`);
   }
 }
 
@@ -79,7 +72,7 @@ describe("cells", () => {
       }
       expect(cellsCount(record)).toBe(312);
       expect(cellsBytes(record)).toBe(20000);
-      expectNoted(record, 7, "seed " + SEED.toString() + ", round " + round.toString());
+      expectNoted(record, 7, `seed ${SEED.toString()}, round ${round.toString()}`);
       cellsRelease(record);
     }
     cellsRelease(whole);

@@ -363,10 +363,10 @@ describe("journal and cells", () => {
     };
     expect(refuse((copy) => copy)).toBe(1);
     expect(refuse((copy) => copy.slice(0, -1))).toBe(0);
-    expect(refuse((copy) => copy.slice(0, 440))).toBe(0);
+    expect(refuse((copy) => copy.slice(0, 632))).toBe(0);
     expect(refuse(put([9], 0))).toBe(0);
     expect(refuse(put([200], 6))).toBe(0);
-    expect(refuse(put([255, 255, 255, 255], 456))).toBe(0);
+    expect(refuse(put([255, 255, 255, 255], 648))).toBe(0);
   });
 
   it("carries hosts that were set aside to the other workers", () => {
