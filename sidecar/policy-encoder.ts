@@ -1,29 +1,19 @@
 // Encodes a pool's policy as the binary policy of assembly/wire/policy.ts.
-import { createHash } from "node:crypto";
 import * as wire from "../assembly/wire/policy.ts";
 import { PolicyTooLargeError } from "./errors.ts";
 import type { PoolPolicy } from "./policy.ts";
 import { snapshotChecksum } from "./snapshot-encoder.ts";
-
-/** An encoded policy. */
-export interface EncodedPolicy {
-  /** Made of the content: equal policies have equal ids, whichever sidecar pushes them. */
-  readonly id: number;
-  readonly bytes: Buffer;
-}
-
-/** Six bytes of the hash: a whole number that JSON keeps exactly. */
-const ID_BYTES = 6;
+import { contentId, type EncodedDocument, sortedByBytes, Texts } from "./wire-document.ts";
 
 /**
  * @param policy that satisfies poolPolicySchema
  * @throws PolicyTooLargeError when it needs more than POLICY_BYTES_MAX
  */
-export function encodePolicy(policy: PoolPolicy): EncodedPolicy {
-  const objectives = sorted(policy.objectives, ({ name }) => name);
+export function encodePolicy(policy: PoolPolicy): EncodedDocument {
+  const objectives = sortedByBytes(policy.objectives, ({ name }) => name);
   const exact = policy.rewrites.filter(({ model }) => model !== null);
   const any = policy.rewrites.filter(({ model }) => model === null);
-  const rules = [...sorted(exact, ({ model }) => model!), ...any];
+  const rules = [...sortedByBytes(exact, ({ model }) => model!), ...any];
   const targets = rules.flatMap((rule) => rule.targets);
   const recordsEnd =
     wire.POLICY_HEADER_BYTES + (objectives.length + rules.length + targets.length) * wire.POLICY_RECORD_BYTES;
@@ -57,10 +47,6 @@ export function encodePolicy(policy: PoolPolicy): EncodedPolicy {
   return { id: writeHeader(bytes, counts), bytes };
 }
 
-function sorted<T>(list: readonly T[], text: (one: T) => string): T[] {
-  return [...list].sort((a, b) => Buffer.compare(Buffer.from(text(a)), Buffer.from(text(b))));
-}
-
 /** @returns the id */
 function writeHeader(bytes: Buffer, [objectives, rules, targets]: readonly number[]): number {
   bytes.writeUInt32LE(wire.POLICY_MAGIC, wire.POLICY_AT_MAGIC);
@@ -70,27 +56,8 @@ function writeHeader(bytes: Buffer, [objectives, rules, targets]: readonly numbe
   bytes.writeUInt32LE(objectives!, wire.POLICY_AT_OBJECTIVES);
   bytes.writeUInt32LE(rules!, wire.POLICY_AT_RULES);
   bytes.writeUInt32LE(targets!, wire.POLICY_AT_TARGETS);
-  const id = Math.max(1, createHash("sha256").update(bytes).digest().readUIntLE(0, ID_BYTES));
+  const id = contentId(bytes);
   bytes.writeBigUInt64LE(BigInt(id), wire.POLICY_AT_ID);
   bytes.writeUInt32LE(snapshotChecksum(bytes), wire.POLICY_AT_CHECKSUM);
   return id;
-}
-
-/** The texts of one policy, equal ones once. */
-class Texts {
-  readonly list: Buffer[] = [];
-  private readonly places = new Map<string, { offset: number; bytes: Buffer }>();
-
-  /** @param end offset of the first text */
-  constructor(public end: number) {}
-
-  place(text: string): { offset: number; bytes: Buffer } {
-    const known = this.places.get(text);
-    if (known !== undefined) return known;
-    const place = { offset: this.end, bytes: Buffer.from(text, "utf8") };
-    this.end += place.bytes.length;
-    this.list.push(place.bytes);
-    this.places.set(text, place);
-    return place;
-  }
 }

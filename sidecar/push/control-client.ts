@@ -1,6 +1,7 @@
 // Talks to the gateway's control listener: snapshots and policies in, status out, over a unix socket or loopback.
 import { Client, type Dispatcher } from "undici";
 import { POLICY_ID_HEADER } from "../../assembly/wire/policy.ts";
+import { PROMPTS_ID_HEADER } from "../../assembly/wire/prompt-programs.ts";
 import type { ControlSettings } from "../config/settings.ts";
 import { ConnectionError, ControlRefusedError, ResponseTooLargeError, TimeoutError } from "../errors.ts";
 import { CONTROL_ANSWER_BYTES_MAX } from "../limits.ts";
@@ -15,18 +16,25 @@ const CONNECTION_LIFE_MS = 500;
 /** Characters of a refusal that go into the log. */
 const DETAIL_MAX = 300;
 
+/** Ids of a pool's documents that the gateway has, 0 = none; null = it does not say. */
+export interface HeldIds {
+  readonly policy: number | null;
+  readonly prompts: number | null;
+}
+
 /** What pushers and status readers need. */
 export interface ControlListener {
   /**
    * Hands over a pool's snapshot.
    * @param snapshot used until the promise settles
-   * @returns id of the pool's policy that the gateway has, 0 = none; null = it does not say
    * @throws ControlRefusedError when it was read and refused; ConnectionError, TimeoutError when it was not
    * read
    */
-  push(pool: string, snapshot: Buffer): Promise<number | null>;
+  push(pool: string, snapshot: Buffer): Promise<HeldIds>;
   /** Hands over a pool's policy. Like `push`. */
-  pushPolicy(pool: string, policy: Buffer): Promise<number | null>;
+  pushPolicy(pool: string, policy: Buffer): Promise<HeldIds>;
+  /** Hands over a pool's prompt programs. Like `push`. */
+  pushPrompts(pool: string, prompts: Buffer): Promise<HeldIds>;
   /** The gateway's status as parsed JSON. Throws like `push`. */
   status(): Promise<unknown>;
 }
@@ -56,19 +64,23 @@ export class ControlClient implements ControlListener {
     this.headers = token === "" ? {} : { authorization: `Bearer ${token}` };
   }
 
-  push(pool: string, snapshot: Buffer): Promise<number | null> {
+  push(pool: string, snapshot: Buffer): Promise<HeldIds> {
     return this.post(`/v1/pools/${pool}/snapshot`, snapshot);
   }
 
-  pushPolicy(pool: string, policy: Buffer): Promise<number | null> {
+  pushPolicy(pool: string, policy: Buffer): Promise<HeldIds> {
     return this.post(`/v1/pools/${pool}/policy`, policy);
   }
 
-  private async post(path: string, body: Buffer): Promise<number | null> {
+  pushPrompts(pool: string, prompts: Buffer): Promise<HeldIds> {
+    return this.post(`/v1/pools/${pool}/prompts`, prompts);
+  }
+
+  private async post(path: string, body: Buffer): Promise<HeldIds> {
     const nowMs = this.now();
     const renew = nowMs >= this.renewAtMs;
     if (renew) this.renewAtMs = nowMs + CONNECTION_LIFE_MS;
-    const { status, text, policyId } = await this.request({
+    const { status, text, held } = await this.request({
       method: "POST",
       path,
       headers: { ...this.headers, "content-type": "application/octet-stream" },
@@ -76,7 +88,7 @@ export class ControlClient implements ControlListener {
       reset: renew,
     });
     if (status !== 204 && status !== 200) throw refusal(status, text);
-    return policyId;
+    return held;
   }
 
   async status(): Promise<unknown> {
@@ -98,7 +110,8 @@ export class ControlClient implements ControlListener {
       const signal = AbortSignal.timeout(CONTROL_TIMEOUT_MS);
       const { statusCode, headers, body } = await this.client.request({ ...options, signal });
       const text = await body.text();
-      return { status: statusCode, text, policyId: idOf(headers[POLICY_ID_HEADER]) };
+      const held = { policy: idOf(headers[POLICY_ID_HEADER]), prompts: idOf(headers[PROMPTS_ID_HEADER]) };
+      return { status: statusCode, text, held };
     } catch (error) {
       throw this.translate(error as Error & { code?: string });
     }
@@ -118,7 +131,7 @@ export class ControlClient implements ControlListener {
 interface Answer {
   readonly status: number;
   readonly text: string;
-  readonly policyId: number | null;
+  readonly held: HeldIds;
 }
 
 function idOf(header: string | string[] | undefined): number | null {

@@ -1,11 +1,13 @@
 // Keeps the gateway's view of one pool fresh: pushes on change, on a heartbeat, and again after failures.
 import { codeOf, ControlRefusedError, SnapshotTooLargeError } from "../errors.ts";
 import type { Logger } from "../log.ts";
+import type { PoolPolicy } from "../policy.ts";
+import { encodePolicy } from "../policy-encoder.ts";
 import { DETAIL_LEVELS, type Pool } from "../pool.ts";
 import type { Ticker, Ticking } from "../scrape/ticker.ts";
 import { SnapshotEncoder } from "../snapshot-encoder.ts";
 import type { ControlListener } from "./control-client.ts";
-import { PolicyPush } from "./policy-push.ts";
+import { type DocumentKind, DocumentPush } from "./document-push.ts";
 
 /** Shortest time between two pushes of a pool. */
 export const PUSH_INTERVAL_MIN_MS = 50;
@@ -43,7 +45,7 @@ export class Pusher implements Ticking {
   /** When a push was last accepted, monotonic ms; -Infinity = never. */
   acceptedAtMs = Number.NEGATIVE_INFINITY;
   /** The pool's policy in the gateway. */
-  readonly policy: PolicyPush;
+  readonly policy: DocumentPush<PoolPolicy>;
   private readonly encoder = new SnapshotEncoder();
   private startedAtMs = Number.NEGATIVE_INFINITY;
   private pushedRevision = -1;
@@ -62,7 +64,8 @@ export class Pusher implements Ticking {
     private readonly nextId: () => number,
     private readonly log: Logger,
   ) {
-    this.policy = new PolicyPush(pool.name, control, () => ticker.now(), log);
+    const now = (): number => ticker.now();
+    this.policy = new DocumentPush(policyKind(pool.name, control), now, log);
     pool.onChange = () => this.plan();
     this.dueAtMs = ticker.now();
     ticker.add(this);
@@ -94,12 +97,17 @@ export class Pusher implements Ticking {
   }
 
   private async push(nowMs: number): Promise<void> {
-    // The policy first, so that a gateway that starts does not serve the pool without it.
-    await this.policy.bring(this.pool.policy);
+    // The documents first, so that a gateway that starts does not serve the pool without them.
+    await this.bringDocuments();
     const snapshot = this.encode(nowMs);
     this.counts.bytes = snapshot.length;
-    this.policy.noteHeld(await this.control.push(this.pool.name, snapshot));
-    // A gateway that restarted between two pushes has lost it, and serves the pool from now on.
+    const held = await this.control.push(this.pool.name, snapshot);
+    this.policy.noteHeld(held.policy);
+    // A gateway that restarted between two pushes has lost them, and serves the pool from now on.
+    await this.bringDocuments();
+  }
+
+  private async bringDocuments(): Promise<void> {
     await this.policy.bring(this.pool.policy);
   }
 
@@ -164,4 +172,13 @@ export class Pusher implements Ticking {
     if (this.lastError === null && isChanged) return PUSH_INTERVAL_MIN_MS;
     return HEARTBEAT_INTERVAL_MS;
   }
+}
+
+function policyKind(pool: string, control: ControlListener): DocumentKind<PoolPolicy> {
+  return {
+    name: "policy",
+    encode: encodePolicy,
+    send: async (bytes) => (await control.pushPolicy(pool, bytes)).policy,
+    figures: ({ objectives, rewrites }) => ({ objectives: objectives.length, rewrites: rewrites.length }),
+  };
 }
