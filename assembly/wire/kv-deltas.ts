@@ -19,9 +19,9 @@
 //
 // An entry is a cell: 64 bytes of rendered prompt, counted from its start, the last of them at the end of the text that
 // the key stands for (prefix/cells.ts). Its tokens are those that the engine counts as cached in a prompt that agrees
-// up to there, 1 to KV_TOKENS_MAX: 1 where no block ends yet (a first block is often longer than a cell), for a cell is told
-// only together with all those before it, by which it is searched for. Slot and generation are the snapshot's. KV_STORE of a key that is there sets its
-// tokens and tier anew. KV_BEGIN empties the slot, then come its KV_STORE sections, over as many batches as it takes,
+// up to there, 1 to KV_TOKENS_MAX: 1 where no block ends yet (a first block is often longer than a cell), for a cell is
+// told only together with all those before it, by which it is searched for. Slot and generation are the snapshot's.
+// KV_STORE of a key that is there sets its tokens and tier anew. KV_BEGIN empties the slot, then come its KV_STORE sections, over as many batches as it takes,
 // then KV_EXACT; nothing else of that slot comes between. A worker whose slot has just that digest passes over them.
 // KV_DEGRADED or another KV_BEGIN of the slot ends a copy too: what has come of it stays until that KV_BEGIN.
 // After KV_EXACT the slot is exact where digest and count agree, until KV_DEGRADED or a change of its generation;
