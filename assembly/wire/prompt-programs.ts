@@ -54,7 +54,7 @@ export const PROMPT_ASSISTANT = 2;
 export const PROMPT_END = 3;
 /** Literal before a completion's text (a tokenizer's first token). */
 export const PROMPT_COMPLETION = 16;
-/** Literal between two text parts of one content. */
+/** Literal between two text parts of one content; where it is not known, no content of parts is rendered, not even one. */
 export const PROMPT_PART_JOIN = 17;
 
 // Flags of a program. Contents of the role lose white space at both ends, as Python's str.strip takes it.
