@@ -9,7 +9,7 @@ import { busyRow, busyRowCount, ownRequests, ownTokens } from "../flow/reservati
 import { POOLS_MAX } from "../wire/limits";
 import { cellsCutTotal } from "../prefix/cells";
 import { chainsCutTotal } from "../prefix/chain";
-import { indexEntries, indexEvictions } from "../prefix/index";
+import { indexEntries, indexEvictions } from "../prefix/holders";
 import { pagesInUse } from "../prefix/pages";
 import { setAsideTotal } from "../pool/health";
 import { poolName, poolNameBytes } from "../pool/table";

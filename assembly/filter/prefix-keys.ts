@@ -1,7 +1,8 @@
 // The prompt's keys in the prefix index, here and, by the journal, in the other workers' copies of it.
 import { JOURNAL_REMOVED, JOURNAL_STORED } from "../wire/journal";
 import { chainKey, chainKeyCount } from "../prefix/chain";
-import { indexInsert, indexIsFresh, indexRemove, indexStored } from "../prefix/index";
+import { indexStored } from "../prefix/clocks";
+import { indexInsert, indexIsFresh, indexRemove } from "../prefix/index";
 import { S_KEY_ROOT, S_POOL, streamChain } from "./streams";
 import { journal } from "./worker";
 

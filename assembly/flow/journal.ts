@@ -12,7 +12,8 @@ import { POOL_ENDPOINTS_MAX } from "../wire/limits";
 import { COLUMN_COLD_USED_MS, COLUMN_GENERATION, rowOf, rowU32, setRowF64 } from "../pool/rows";
 import { NO_POOL, poolByHash, poolHash } from "../pool/table";
 import { chainKey } from "../prefix/chain";
-import { indexInsert, indexRemove, indexStored } from "../prefix/index";
+import { indexStored } from "../prefix/clocks";
+import { indexInsert, indexRemove } from "../prefix/index";
 
 /** Record bytes of one segment. */
 const ROOM: u32 = JOURNAL_SEGMENT_BYTES - JOURNAL_HEADER_BYTES;

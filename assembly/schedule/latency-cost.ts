@@ -36,7 +36,7 @@ import {
   ratesOf,
   tpotMs,
 } from "../pool/rates";
-import { CAPACITY_TOKENS_DEFAULT } from "../prefix/index";
+import { CAPACITY_TOKENS_DEFAULT } from "../prefix/clocks";
 import { candidateCount, candidateF64, candidateRow, unknownLoad } from "./candidates";
 import { requestNowMs } from "./request";
 

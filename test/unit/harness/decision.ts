@@ -29,12 +29,8 @@ import {
   setRowF64,
   setRowU32,
 } from "../../../assembly/pool/rows";
-import {
-  indexEntries as entries,
-  indexInsert,
-  indexLookup,
-  matchedBytes,
-} from "../../../assembly/prefix/index";
+import { indexInsert, indexLookup, matchedBytes } from "../../../assembly/prefix/index";
+import { indexEntries as entries } from "../../../assembly/prefix/holders";
 import { mixPair } from "../../../assembly/text/hash";
 import { PROMPT_BYTES, promptBegin, promptEnd, promptFeed } from "../../../assembly/prompt/record";
 import { API_CHAT } from "../../../assembly/prompt/api";

@@ -17,15 +17,14 @@ export {
 export { pagesInUse } from "../../../assembly/prefix/pages";
 export { avalanche, hashBytes, mixPair } from "../../../assembly/text/hash";
 export {
-  indexEntries,
-  indexEvictions,
   indexInsert,
   indexLookup,
   indexRemove,
-  indexStored,
   matchedBytes,
   matchedKeys,
 } from "../../../assembly/prefix/index";
+export { indexStored } from "../../../assembly/prefix/clocks";
+export { indexEntries, indexEvictions } from "../../../assembly/prefix/holders";
 export { rowF64, rowU32, setRowF64, setRowU32 } from "../../../assembly/pool/rows";
 export {
   failuresInARow,
