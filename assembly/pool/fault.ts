@@ -57,16 +57,38 @@ export function faultText(
   return endMessage('": expected ', expected);
 }
 
-function noteField(list: string, index: i32, name: string): void {
+/** The same for a number inside `list`[index].`inner`[innerIndex]. */
+export function faultInside(
+  list: string,
+  index: u32,
+  inner: string,
+  innerIndex: u32,
+  name: string,
+  value: f64,
+  expected: string,
+): bool {
   writeBegin(field, FIELD_BYTES);
-  if (index >= 0) {
-    writeLiteral(list);
-    writeLiteral("[");
-    writeU64(<u64>index);
-    writeLiteral("].");
-  }
+  writePlace(list, index);
+  writePlace(inner, innerIndex);
   writeLiteral(name);
   fieldLength = writeLength();
+  writeBegin(message, MESSAGE_BYTES);
+  writeF64(value);
+  return endMessage(": expected ", expected);
+}
+
+function noteField(list: string, index: i32, name: string): void {
+  writeBegin(field, FIELD_BYTES);
+  if (index >= 0) writePlace(list, <u32>index);
+  writeLiteral(name);
+  fieldLength = writeLength();
+}
+
+function writePlace(list: string, index: u32): void {
+  writeLiteral(list);
+  writeLiteral("[");
+  writeU64(index);
+  writeLiteral("].");
 }
 
 function endMessage(between: string, expected: string): bool {
