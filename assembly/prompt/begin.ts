@@ -10,13 +10,18 @@ import {
   AT_MESSAGES,
   AT_TOKEN_IDS,
   AT_VIDEOS,
+  AT_MODEL,
+  AT_MODEL_BYTES,
   FLAG_BAD_ID,
   FLAG_JOIN,
+  FLAG_MODEL,
   FLAG_PROMPT,
   clearFlag,
   hasFlag,
+  renderOf,
   setFlag,
 } from "./layout";
+import { renderPrompt } from "./render";
 
 /** A prompt field's value begins. Of two the last counts, as in Python's json.loads: the chain starts anew. */
 export function beginPrompt(record: usize): void {
@@ -33,4 +38,7 @@ export function beginPrompt(record: usize): void {
     clearFlag(record, FLAG_BAD_ID | FLAG_JOIN);
   }
   setFlag(record, FLAG_PROMPT);
+  if (renderOf(record) == 0) return;
+  const modelBytes = hasFlag(record, FLAG_MODEL) ? <u32>load<u16>(record, AT_MODEL_BYTES) : 0;
+  renderPrompt(renderOf(record), record + AT_MODEL, modelBytes);
 }

@@ -14,10 +14,12 @@ import {
   INGREDIENT_TEMPLATE_KWARGS,
   INGREDIENT_TOKENS_MASK,
   INGREDIENT_TOOLS,
+  PART_ROLE,
 } from "./fields";
 import {
   AT_API,
   AT_CHAIN,
+  AT_FIELD,
   AT_INGREDIENTS,
   AT_KEY_HASH,
   AT_LORA,
@@ -26,8 +28,11 @@ import {
   FLAG_BAD_FIELD,
   FLAG_SALT_LIST,
   INGREDIENTS_MAX,
+  renderOf,
   setFlag,
 } from "./layout";
+import { RENDER_MEMBER, renderBreak } from "./render-layout";
+import { renderIngredient } from "./render-outcome";
 
 // Where the hash of a value goes: an ingredient's index, or one of these.
 /** Into the tag of the message or content block around it, with the name's hash. */
@@ -53,7 +58,9 @@ export function deliver(record: usize, target: u32, kind: u32, hash: u64): void 
   } else if (target == TARGET_LORA) {
     store<u64>(record, hash, AT_LORA);
   } else if (target < INGREDIENTS_MAX) {
-    store<u64>(record + AT_INGREDIENTS + ((<usize>target) << 3), isDefault(target, kind) ? 0 : hash);
+    const isGiven = kind != JSON_NULL && !isDefault(target, kind);
+    store<u64>(record + AT_INGREDIENTS + ((<usize>target) << 3), isGiven ? hash : 0);
+    if (renderOf(record) != 0) renderIngredient(renderOf(record), target, isGiven, hash);
   }
 }
 
@@ -61,6 +68,9 @@ export function deliver(record: usize, target: u32, kind: u32, hash: u64): void 
 export function addToTag(record: usize, hash: u64): void {
   const tag = record + AT_TAGS + ((<usize>load<u8>(record, AT_TAG_LEVEL)) << 3);
   store<u64>(tag, load<u64>(tag) + hash);
+  // Whatever makes a tag, the role alone excepted, may change the rendered text.
+  const isRole = load<u8>(record, AT_FIELD) == PART_ROLE;
+  if (renderOf(record) != 0 && !isRole) renderBreak(renderOf(record), RENDER_MEMBER);
 }
 
 /** Ends the message or block at the present tag level: its tag goes to the chain, if there is one. */

@@ -12,7 +12,7 @@ import { SCANNER_BYTES } from "../json/scanner";
 //   │ 216 u64 digest   224 u32 digest bytes   228 u32 tail bytes   232 u8[32] tail                      │
 //   │ 264 u64[4] tags   296 u64[24] ingredients   488 u64 LoRA   496 u8[65] scopes                      │
 //   │ 568 u8[48] word   616 u8[24] bad item   640 u8[256] model   896 u64 key   904 u32 head bytes      │
-//   │ 912 u64 user   920 u64 first turn                                                                 │
+//   │ 908 u32 render   912 u64 user   920 u64 first turn                                                │
 //   └───────────────────────────────────────────────────────────────────────────────────────────────────┘
 export const AT_CHAIN: usize = 128;
 export const AT_API: usize = 132;
@@ -57,7 +57,8 @@ export const AT_MODEL: usize = 640;
 export const AT_KEY_HASH: usize = 896;
 /** u32: bytes of prompt text before the messages: tools, system text. */
 export const AT_HEAD: usize = 904;
-
+/** u32: the render record of a prompt that is rendered too (render-layout.ts), 0 of another one. */
+export const AT_RENDER: usize = 908;
 /** u64: hash of `user`, 0 without. */
 export const AT_USER: usize = 912;
 /** u64: hash of the conversation up to the end of its first user message, 0 before that. */
@@ -73,6 +74,11 @@ export const WORD_BYTES_MAX: u32 = 48;
 export const TAG_LEVELS: u32 = 4;
 /** Ingredients: see fields.ts. */
 export const INGREDIENTS_MAX: u32 = 24;
+
+/** The render record of a prompt that is rendered too; 0. */
+export function renderOf(record: usize): usize {
+  return <usize>load<u32>(record, AT_RENDER);
+}
 
 /** Scanner record inside a prompt record. */
 export function scannerOf(record: usize): usize {

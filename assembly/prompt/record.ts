@@ -29,6 +29,7 @@ import {
   AT_MODEL,
   AT_MODEL_BYTES,
   AT_N,
+  AT_RENDER,
   AT_TOKEN_IDS,
   AT_TOOLS,
   AT_USER,
@@ -60,6 +61,11 @@ export function promptBegin(record: usize, api: u32, chain: usize): void {
   store<i32>(record, -1, AT_MAX_TOKENS);
   store<i32>(record, -1, AT_MAX_COMPLETION);
   store<i32>(record, -1, AT_N);
+}
+
+/** Has the prompt rendered too, into the record `render` (renderBegin of render.ts), as far as that is certain. */
+export function promptRender(record: usize, render: usize): void {
+  store<u32>(record, <u32>render, AT_RENDER);
 }
 
 /**

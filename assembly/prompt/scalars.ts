@@ -58,8 +58,10 @@ import {
   addKind,
   countOne,
   hasFlag,
+  renderOf,
   setFlag,
 } from "./layout";
+import { RENDER_CONTENT, RENDER_TOKEN_IDS, renderBreak } from "./render-layout";
 import { isNestedList } from "./scope";
 
 /** Bytes kept of a token id that is none, for the error text. */
@@ -93,6 +95,7 @@ export function scalar(record: usize, kind: u32, ptr: usize, len: u32): void {
 /** Token ids: u32[count] at `ptr`. */
 export function tokenIds(record: usize, ptr: usize, count: u32): void {
   if (load<u8>(record, AT_SCOPE) != SCOPE_LIST) return;
+  if (renderOf(record) != 0) renderBreak(renderOf(record), RENDER_TOKEN_IDS);
   chainText(<usize>load<u32>(record, AT_CHAIN), ptr, count << 2);
   store<u32>(record, load<u32>(record, AT_TOKEN_IDS) + count, AT_TOKEN_IDS);
   if (isNestedList(record)) return;
@@ -151,6 +154,7 @@ function listScalar(record: usize, kind: u32, ptr: usize, len: u32): void {
     store<u32>(idWord, <u32>value);
     return tokenIds(record, idWord, 1);
   }
+  if (renderOf(record) != 0) renderBreak(renderOf(record), RENDER_CONTENT);
   if (!hasFlag(record, FLAG_BAD_ID)) noteBadId(record, kind, ptr, len);
   if (isNestedList(record)) return;
   countOne(record, AT_ITEMS);

@@ -1,7 +1,6 @@
 // String values of a request body, piece by piece: prompt text, names, and what is hashed.
 import { chainBoundary, chainText, chainTextBytes } from "../prefix/chain";
 import { mixPair } from "../text/hash";
-import { ascii, textBytes } from "../text/text";
 import { beginPrompt } from "./begin";
 import { digestAdd, digestEnd, digestOf } from "./digest";
 import {
@@ -11,6 +10,7 @@ import {
   FIELD_MODEL,
   FIELD_PROMPT,
   FIELD_USER,
+  INGREDIENT_SALT,
   INGREDIENT_TOOL_CHOICE,
   PART_CONTENT,
   PART_IGNORED,
@@ -64,8 +64,12 @@ import {
   clearFlag,
   countOne,
   hasFlag,
+  renderOf,
   setFlag,
 } from "./layout";
+import { USER_HASH, renderContent, renderPartType, renderRole } from "./render";
+import { renderSalt } from "./render-outcome";
+import { renderText } from "./render-walk";
 import { isNestedList } from "./scope";
 import { wordAdd, wordEnd, wordPtr } from "./word";
 
@@ -82,7 +86,7 @@ export function stringPiece(record: usize, ptr: usize, len: u32, isLast: bool): 
       bodyString(record, ptr, len, isFirst, isLast);
       break;
     case SCOPE_LIST:
-      listString(record, ptr, len, isLast);
+      listString(record, ptr, len, isFirst, isLast);
       break;
     case SCOPE_MESSAGE:
     case SCOPE_PART:
@@ -107,12 +111,16 @@ function bodyString(record: usize, ptr: usize, len: u32, isFirst: bool, isLast: 
   if (field == FIELD_PROMPT) {
     if (isFirst) beginPrompt(record);
     chainText(chainOf(record), ptr, len);
+    if (renderOf(record) != 0) renderText(record, ptr, len, isFirst, isLast);
     if (isLast) addKind(record, chainTextBytes(chainOf(record)) > 0 ? KIND_TEXT : KIND_EMPTY_TEXT);
   } else if (field == FIELD_MODEL) {
     modelPiece(record, ptr, len);
     if (isLast && load<u16>(record, AT_MODEL_BYTES) > 0) setFlag(record, FLAG_MODEL);
   } else if (field >= FIELD_INGREDIENT) {
-    ingredientString(record, <u32>(field - FIELD_INGREDIENT), ptr, len, isLast);
+    const index = <u32>(field - FIELD_INGREDIENT);
+    const isSalt = index == <u32>INGREDIENT_SALT;
+    if (isSalt && renderOf(record) != 0) renderSalt(renderOf(record), ptr, len, isFirst, isLast);
+    ingredientString(record, index, ptr, len, isLast);
   } else if (field == FIELD_USER) {
     if (isLast) store<u64>(record, digestEnd(record, ptr, len), AT_USER);
     else digestAdd(record, ptr, len);
@@ -154,8 +162,9 @@ function ingredientString(record: usize, index: u32, ptr: usize, len: u32, isLas
   deliver(record, index, JSON_STRING, hash);
 }
 
-function listString(record: usize, ptr: usize, len: u32, isLast: bool): void {
+function listString(record: usize, ptr: usize, len: u32, isFirst: bool, isLast: bool): void {
   chainText(chainOf(record), ptr, len);
+  if (renderOf(record) != 0) renderText(record, ptr, len, isFirst, isLast);
   if (!isLast) return;
   chainBoundary(chainOf(record), TAG_ITEM);
   if (isNestedList(record)) return;
@@ -170,6 +179,7 @@ function joinedText(record: usize, ptr: usize, len: u32, isFirst: bool, isLast: 
   if (isFirst && hasFlag(record, FLAG_JOIN)) chainText(chain, lineBreak, 1);
   chainText(chain, ptr, len);
   if (isLast) setFlag(record, FLAG_JOIN);
+  if (renderOf(record) != 0) renderContent(renderOf(record), ptr, len, isFirst, isLast);
 }
 
 // A string member of a message or of a content block.
@@ -186,14 +196,17 @@ function messageString(record: usize, ptr: usize, len: u32, isFirst: bool, isLas
   if (!isLast) return digestAdd(record, ptr, len);
   const hash = digestEnd(record, ptr, len);
   const isMessage = load<u8>(record, AT_SCOPE) == SCOPE_MESSAGE;
-  if (field == PART_ROLE && isMessage && hash == USER_HASH) setFlag(record, FLAG_USER_TURN);
+  if (field == PART_ROLE && isMessage) {
+    if (hash == USER_HASH) setFlag(record, FLAG_USER_TURN);
+    if (renderOf(record) != 0) renderRole(renderOf(record), hash);
+  }
   deliver(record, TARGET_TAG, JSON_STRING, hash);
 }
-const USER = ascii("user");
-const USER_HASH = digestOf(USER, textBytes(USER));
 
 function typeString(record: usize, bytes: u32): void {
   const type = wordPtr();
+  const isPart = load<u8>(record, AT_SCOPE) == SCOPE_PART;
+  if (isPart && renderOf(record) != 0) renderPartType(renderOf(record), isWord(type, bytes, "text"));
   if (isTextType(type, bytes)) return;
   const isImage = isWord(type, bytes, "image_url") || isWord(type, bytes, "image");
   if (isImage || isWord(type, bytes, "input_image")) countOne(record, AT_IMAGES);

@@ -95,8 +95,12 @@ import {
   clearFlag,
   countOne,
   hasFlag,
+  renderOf,
   setFlag,
 } from "./layout";
+import { renderPart, renderParts } from "./render";
+import { RENDER_SEVERAL, renderBreak } from "./render-layout";
+import { renderClose, renderKey, renderObject } from "./render-walk";
 import { scalar, tokenIds } from "./scalars";
 import { isNestedList, popScope, pushScope } from "./scope";
 import { stringPiece } from "./strings";
@@ -170,6 +174,7 @@ function key(record: usize, ptr: usize, len: u32): void {
     const isLimit = isSglang ? isWord(word, bytes, "max_new_tokens") : isWord(word, bytes, "max_tokens");
     if (isLimit) field = FIELD_MAX_TOKENS;
   }
+  if (renderOf(record) != 0) renderKey(record, scope, field, word, bytes);
   store<u8>(record, field, AT_FIELD);
 }
 
@@ -250,7 +255,10 @@ function openInList(record: usize, isObject: bool): u8 {
     addKind(record, isObject ? KIND_ITEM_OBJECT : KIND_ITEM_LIST);
     countOne(record, AT_ITEMS);
   }
-  if (!isObject) return SCOPE_LIST;
+  if (!isObject) {
+    if (renderOf(record) != 0) renderBreak(renderOf(record), RENDER_SEVERAL);
+    return SCOPE_LIST;
+  }
   countOne(record, AT_MESSAGES);
   startMessage(record);
   return SCOPE_MESSAGE;
@@ -259,14 +267,18 @@ function openInList(record: usize, isObject: bool): u8 {
 function startMessage(record: usize): void {
   store<u8>(record, 0, AT_TAG_LEVEL);
   clearFlag(record, FLAG_JOIN | FLAG_USER_TURN);
+  if (renderOf(record) != 0) renderObject(record);
 }
 
 // A member of a message or of a content block that is an array or object.
 function openInMessage(record: usize, isObject: bool): u8 {
   const field = load<u8>(record, AT_FIELD);
   if (field == PART_IGNORED) return SCOPE_SKIP;
-  if ((field == PART_CONTENT || field == PART_TEXT) && !isObject) return SCOPE_PARTS;
   const isMessage = load<u8>(record, AT_SCOPE) == SCOPE_MESSAGE;
+  if ((field == PART_CONTENT || field == PART_TEXT) && !isObject) {
+    if (renderOf(record) != 0) renderParts(renderOf(record), isMessage);
+    return SCOPE_PARTS;
+  }
   if (isMessage && (field == PART_CONTENT || field == PART_ROLE)) setFlag(record, FLAG_BAD_FIELD);
   treeBegin(record, TARGET_TAG, isObject, field != PART_MEDIA);
   return SCOPE_TREE;
@@ -280,11 +292,13 @@ function openInParts(record: usize, isObject: bool): u8 {
     return SCOPE_TREE;
   }
   store<u8>(record, <u8>(level + 1), AT_TAG_LEVEL);
+  if (renderOf(record) != 0) renderPart(renderOf(record));
   return SCOPE_PART;
 }
 
 function close(record: usize): void {
   const scope = load<u8>(record, AT_SCOPE);
+  if (renderOf(record) != 0) renderClose(record, scope);
   if (scope == SCOPE_MESSAGE) {
     endTag(record);
     if (hasFlag(record, FLAG_USER_TURN) && load<u64>(record, AT_FIRST_TURN) == 0) {
