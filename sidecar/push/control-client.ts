@@ -1,5 +1,6 @@
 // Talks to the gateway's control listener: snapshots and policies in, status out, over a unix socket or loopback.
 import { Client, type Dispatcher } from "undici";
+import { POOL_ENDPOINTS_MAX } from "../../assembly/wire/limits.ts";
 import { POLICY_ID_HEADER } from "../../assembly/wire/policy.ts";
 import { PROMPTS_ID_HEADER } from "../../assembly/wire/prompt-programs.ts";
 import type { ControlSettings } from "../config/settings.ts";
@@ -35,8 +36,21 @@ export interface ControlListener {
   pushPolicy(pool: string, policy: Buffer): Promise<HeldIds>;
   /** Hands over a pool's prompt programs. Like `push`. */
   pushPrompts(pool: string, prompts: Buffer): Promise<HeldIds>;
+  /**
+   * Hands over a batch of changes of a pool's exact index. Like `push`.
+   * @throws ControlRefusedError with 409 when another session is to be begun, 503 when the batch is to come again later
+   */
+  pushKv(pool: string, batch: Buffer): Promise<KvAnswer>;
   /** The gateway's status as parsed JSON. Throws like `push`. */
   status(): Promise<unknown>;
+}
+
+/** What the gateway says to a batch of changes. */
+export interface KvAnswer {
+  /** Number of the last batch that it has. */
+  readonly sequence: number;
+  /** Slots that are to be sent as a whole. */
+  readonly wanted: readonly number[];
 }
 
 /** The real listener. */
@@ -64,31 +78,36 @@ export class ControlClient implements ControlListener {
     this.headers = token === "" ? {} : { authorization: `Bearer ${token}` };
   }
 
-  push(pool: string, snapshot: Buffer): Promise<HeldIds> {
-    return this.post(`/v1/pools/${pool}/snapshot`, snapshot);
+  async push(pool: string, snapshot: Buffer): Promise<HeldIds> {
+    return (await this.post(`/v1/pools/${pool}/snapshot`, snapshot)).held;
   }
 
-  pushPolicy(pool: string, policy: Buffer): Promise<HeldIds> {
-    return this.post(`/v1/pools/${pool}/policy`, policy);
+  async pushPolicy(pool: string, policy: Buffer): Promise<HeldIds> {
+    return (await this.post(`/v1/pools/${pool}/policy`, policy)).held;
   }
 
-  pushPrompts(pool: string, prompts: Buffer): Promise<HeldIds> {
-    return this.post(`/v1/pools/${pool}/prompts`, prompts);
+  async pushPrompts(pool: string, prompts: Buffer): Promise<HeldIds> {
+    return (await this.post(`/v1/pools/${pool}/prompts`, prompts)).held;
   }
 
-  private async post(path: string, body: Buffer): Promise<HeldIds> {
+  async pushKv(pool: string, batch: Buffer): Promise<KvAnswer> {
+    const { status, text } = await this.post(`/v1/pools/${pool}/kv`, batch);
+    return kvAnswer(status, text);
+  }
+
+  private async post(path: string, body: Buffer): Promise<Answer> {
     const nowMs = this.now();
     const renew = nowMs >= this.renewAtMs;
     if (renew) this.renewAtMs = nowMs + CONNECTION_LIFE_MS;
-    const { status, text, held } = await this.request({
+    const answer = await this.request({
       method: "POST",
       path,
       headers: { ...this.headers, "content-type": "application/octet-stream" },
       body,
       reset: renew,
     });
-    if (status !== 204 && status !== 200) throw refusal(status, text);
-    return held;
+    if (answer.status !== 204 && answer.status !== 200) throw refusal(answer.status, answer.text);
+    return answer;
   }
 
   async status(): Promise<unknown> {
@@ -136,6 +155,27 @@ interface Answer {
 
 function idOf(header: string | string[] | undefined): number | null {
   return typeof header === "string" && /^\d{1,15}$/.test(header) ? Number(header) : null;
+}
+
+function kvAnswer(status: number, text: string): KvAnswer {
+  try {
+    const { sequence, wanted } = JSON.parse(text) as { sequence?: unknown; wanted?: unknown };
+    if (isWhole(sequence, 0xffffffff) && Array.isArray(wanted) && wanted.length <= POOL_ENDPOINTS_MAX) {
+      if (wanted.every((slot) => isWhole(slot, POOL_ENDPOINTS_MAX - 1))) return { sequence, wanted };
+    }
+  } catch {
+    // Told below, like any other answer that is not of this kind.
+  }
+  const quoted = JSON.stringify(text.slice(0, DETAIL_MAX));
+  throw new ControlRefusedError(
+    status,
+    "answer",
+    `${quoted}, expected {"sequence":number,"wanted":[slot,…]}`,
+  );
+}
+
+function isWhole(value: unknown, max: number): value is number {
+  return Number.isInteger(value) && (value as number) >= 0 && (value as number) <= max;
 }
 
 /** The listener's refusals are `{"error":{"field","message"}}`; anything else is quoted as it came. */
