@@ -11,11 +11,16 @@ export function seeded(seed: number): () => number {
   };
 }
 
+/** A seed for a whole file: EPP_TEST_SEED, or a fresh one, which the file prints. */
+export function seedOf(): number {
+  const fixed = process.env["EPP_TEST_SEED"];
+  return fixed === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(fixed);
+}
+
 /** Runs `check` with `runs` seeds: fresh ones, or the one in the environment variable EPP_TEST_SEED. */
 export function withSeeds(runs: number, check: (random: () => number, seed: number) => void): void {
-  const fixed = process.env["EPP_TEST_SEED"];
-  const first = fixed === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(fixed);
-  const count = fixed === undefined ? runs : 1;
+  const first = seedOf();
+  const count = process.env["EPP_TEST_SEED"] === undefined ? runs : 1;
   for (let seed = first; seed < first + count; seed++) {
     try {
       check(seeded(seed), seed);
