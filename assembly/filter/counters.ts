@@ -4,12 +4,14 @@ import { defineMetric, incrementMetric, recordMetric } from "../abi/host";
 import { textBytes, ascii, writeBegin, writeBytes, writeLength, writeLiteral, writeText } from "../text/text";
 import { cellEntriesDropped, counterPtr } from "../flow/cell";
 import { journalReplayed } from "../flow/journal";
+import { kvDrifts, kvDropped } from "../flow/kv-apply";
 import { ratesEntriesDropped } from "../flow/rates";
 import { busyRow, busyRowCount, ownRequests, ownTokens } from "../flow/reservations";
 import { POOLS_MAX } from "../wire/limits";
 import { cellsCutTotal } from "../prefix/cells";
 import { chainsCutTotal } from "../prefix/chain";
-import { indexEntries, indexEvictions } from "../prefix/holders";
+import { exactEntriesTotal } from "../prefix/exact";
+import { indexDrops, indexEntries, indexEvictions } from "../prefix/holders";
 import { pagesInUse } from "../prefix/pages";
 import { setAsideTotal } from "../pool/health";
 import { poolName, poolNameBytes } from "../pool/table";
@@ -68,8 +70,18 @@ export const COUNT_PREFILL_FALLBACKS: u32 = 42;
 /** Calls whose client was gone when the reply came. */
 export const COUNT_PREFILL_ORPHANS: u32 = 43;
 export const NOW_PREFILL_CALLS: u32 = 44;
+/** Batches of the exact index that were applied. */
+export const COUNT_KV_BATCHES: u32 = 45;
+export const COUNT_KV_BAD: u32 = 46;
+/** Batches that were not taken because a worker was too far behind. */
+export const COUNT_KV_HELD: u32 = 47;
+export const COUNT_KV_OVERRUNS: u32 = 48;
+const NOW_KV_ENTRIES: u32 = 49;
+const TOTAL_KV_DRIFTS: u32 = 50;
+const TOTAL_KV_DROPPED: u32 = 51;
+const TOTAL_INDEX_DROPS: u32 = 52;
 /** Counters with a name; the cell's further places are zero. */
-export const COUNTERS_NAMED: u32 = 45;
+export const COUNTERS_NAMED: u32 = 53;
 
 const names: usize = memory.data(72 * 4, 4);
 function name(index: u32, literal: string): void {
@@ -120,6 +132,14 @@ name(COUNT_PREFILL_FAILURES, "prefillFailures");
 name(COUNT_PREFILL_FALLBACKS, "prefillFallbacks");
 name(COUNT_PREFILL_ORPHANS, "prefillOrphans");
 name(NOW_PREFILL_CALLS, "prefillCalls");
+name(COUNT_KV_BATCHES, "kvBatchesApplied");
+name(COUNT_KV_BAD, "kvBatchesRefused");
+name(COUNT_KV_HELD, "kvBatchesHeld");
+name(COUNT_KV_OVERRUNS, "kvOverruns");
+name(NOW_KV_ENTRIES, "kvEntries");
+name(TOTAL_KV_DRIFTS, "kvDrifts");
+name(TOTAL_KV_DROPPED, "kvEndpointsDropped");
+name(TOTAL_INDEX_DROPS, "indexEntriesDropped");
 
 /** The name (a Text) of the counter at `index` < COUNTERS_NAMED. */
 export function counterName(index: u32): usize {
@@ -155,6 +175,10 @@ export function fillCounters(): void {
   setCounter(TOTAL_SET_ASIDE, setAsideTotal());
   setCounter(TOTAL_REPLAYED, journalReplayed());
   setCounter(TOTAL_ENTRIES_DROPPED, cellEntriesDropped() + ratesEntriesDropped());
+  setCounter(NOW_KV_ENTRIES, exactEntriesTotal());
+  setCounter(TOTAL_KV_DRIFTS, kvDrifts());
+  setCounter(TOTAL_KV_DROPPED, kvDropped());
+  setCounter(TOTAL_INDEX_DROPS, indexDrops());
   setCounter(NOW_MEMORY, (<u64>memory.size()) << 16);
 }
 
@@ -306,6 +330,13 @@ export function meterTotals(): void {
   follow(TOTAL_CHAINS_CUT, "epp_chains_cut_total");
   follow(TOTAL_SET_ASIDE, "epp_hosts_set_aside_total");
   follow(TOTAL_ENTRIES_DROPPED, "epp_cell_entries_dropped_total");
+  follow(COUNT_KV_BATCHES, "epp_kv_batches_total");
+  follow(COUNT_KV_BAD, "epp_kv_batches_refused_total");
+  follow(COUNT_KV_HELD, "epp_kv_batches_held_total");
+  follow(COUNT_KV_OVERRUNS, "epp_kv_overruns_total");
+  follow(TOTAL_KV_DRIFTS, "epp_kv_drifts_total");
+  follow(TOTAL_KV_DROPPED, "epp_kv_endpoints_dropped_total");
+  follow(TOTAL_INDEX_DROPS, "epp_index_entries_dropped_total");
   if (indexGaugeId == 0) {
     indexGaugeId = define(METRIC_GAUGE, "epp_index_entries", NO_LABEL, "", LABEL_NONE) + 1;
     headerOnlyId = define(METRIC_GAUGE, "epp_header_only", NO_LABEL, "", LABEL_NONE) + 1;

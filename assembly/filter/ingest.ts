@@ -1,7 +1,9 @@
-// The control listener's side: snapshots and policies in, status out. Everything a sidecar sends is checked here, once.
+// The control listener's side: snapshots, policies and index batches in, status out. Everything a sidecar sends is
+// checked here, once.
 //
 //   POST /v1/pools/<name>/snapshot   204, or 400 {"error":{"field","message"}}, 401, 413, 507 (table of pools full)
 //   POST /v1/pools/<name>/policy     likewise; a snapshot's 204 says which policy is in force (x-epp-policy-id)
+//   POST /v1/pools/<name>/kv         200 or 400, 401, 409, 413, 503, 507: kv-ingest.ts
 //   GET  /status                     200, see status.ts
 //   anything else                    404
 import {
@@ -24,14 +26,17 @@ import {
   writeLiteral,
 } from "../text/text";
 import { POOL_NAME_BYTES_MAX, SNAPSHOT_BYTES_MAX } from "../wire/limits";
+import { KV_BATCH_BYTES_MAX } from "../wire/kv-deltas";
 import { POLICY_BYTES_MAX } from "../wire/policy";
+import { kvCheck } from "../flow/kv-batch";
 import { faultField, faultFieldBytes, faultMessage, faultMessageBytes } from "../pool/fault";
 import { policyId } from "../pool/policy";
 import { policyCheck } from "../pool/policy-check";
 import { snapshotCheck } from "../pool/snapshot";
 import { poolFind } from "../pool/table";
 import { controlToken, controlTokenBytes } from "./environment";
-import { COUNT_POLICIES_BAD, COUNT_SNAPSHOTS_BAD, countUp } from "./counters";
+import { COUNT_KV_BAD, COUNT_POLICIES_BAD, COUNT_SNAPSHOTS_BAD, countUp } from "./counters";
+import { kvAnswerBytes, kvAnswerPtr, kvTake } from "./kv-ingest";
 import { H_AUTHORIZATION, H_METHOD, H_PATH, V_GET, V_POST } from "./names";
 import { refreshPools, registerPool, storePolicy, storeSnapshot } from "./pools";
 import { replyJson, replyTaken } from "./reply";
@@ -43,6 +48,7 @@ import { noteBodyCallback } from "./watchdog";
 const T_POOLS = ascii("/v1/pools/");
 const T_SNAPSHOT = ascii("/snapshot");
 const T_POLICY = ascii("/policy");
+const T_KV = ascii("/kv");
 const T_STATUS = ascii("/status");
 const T_BEARER = ascii("Bearer ");
 const answer: usize = memory.data(512);
@@ -64,11 +70,13 @@ function answerText(status: u32, field: usize, message: usize): u32 {
 
 const T_FIELD_PATH = ascii("path");
 const T_NOT_FOUND = ascii(
-  "expected POST /v1/pools/<name>/snapshot, POST /v1/pools/<name>/policy or GET /status",
+  "expected POST /v1/pools/<name>/snapshot, /v1/pools/<name>/policy or /v1/pools/<name>/kv, or GET /status",
 );
 const T_TOKEN = ascii("expected Bearer and the token of EPP_CONTROL_TOKEN");
 const T_BODY = ascii("body");
-const T_EMPTY = ascii("expected a snapshot of 64 to 262144 bytes or a policy of 64 to 98304");
+const T_EMPTY = ascii(
+  "expected a snapshot of 64 to 262144 bytes, a policy of 64 to 98304 or an index batch of 64 to 65536",
+);
 const T_NAME = ascii("expected a pool name of 1 to 253 bytes");
 const T_FULL = ascii("16 pools are known already; remove one and restart the gateway");
 const T_TABLE = ascii("too many control requests at once; try again");
@@ -87,11 +95,9 @@ export function controlHeaders(context: u32, root: u32, endOfStream: bool): u32 
     replyJson(200, statusPtr(), bytes);
     return ACTION_PAUSE;
   }
-  const isPolicy = isPoolPath(path, pathBytes, T_POLICY);
-  if (!isPost || !(isPolicy || isPoolPath(path, pathBytes, T_SNAPSHOT))) {
-    return answerText(404, T_FIELD_PATH, T_NOT_FOUND);
-  }
-  const nameBytes = pathBytes - textBytes(T_POOLS) - textBytes(isPolicy ? T_POLICY : T_SNAPSHOT);
+  const kind = isPost ? kindOf(path, pathBytes) : KIND_NONE;
+  if (kind == KIND_NONE) return answerText(404, T_FIELD_PATH, T_NOT_FOUND);
+  const nameBytes = pathBytes - textBytes(T_POOLS) - textBytes(lastOf(kind));
   if (nameBytes == 0 || nameBytes > <u32>POOL_NAME_BYTES_MAX) return answerText(400, T_FIELD_PATH, T_NAME);
   if (endOfStream) return answerText(400, T_BODY, T_EMPTY);
   const stream = streamAdd(context);
@@ -102,7 +108,7 @@ export function controlHeaders(context: u32, root: u32, endOfStream: bool): u32 
   // The prompt record is free on a control stream; it keeps the pool's name until the body is there.
   memory.copy(streamPrompt(stream), path + textBytes(T_POOLS), nameBytes);
   store<u32>(stream, nameBytes, S_CONTENT_LENGTH);
-  store<u32>(stream, isPolicy ? KIND_POLICY : KIND_SNAPSHOT, S_API);
+  store<u32>(stream, kind, S_API);
   return ACTION_PAUSE;
 }
 
@@ -116,6 +122,29 @@ function isStatusPath(path: usize, bytes: u32): bool {
 // What a control stream brings: it speaks no inference API, so S_API is free for this.
 const KIND_SNAPSHOT: u32 = 0;
 const KIND_POLICY: u32 = 1;
+const KIND_KV: u32 = 2;
+const KIND_NONE: u32 = 3;
+
+// How the path of each kind ends.
+function lastOf(kind: u32): usize {
+  return kind == KIND_SNAPSHOT ? T_SNAPSHOT : kind == KIND_POLICY ? T_POLICY : T_KV;
+}
+
+function kindOf(path: usize, bytes: u32): u32 {
+  for (let kind = KIND_SNAPSHOT; kind < KIND_NONE; kind++)
+    if (isPoolPath(path, bytes, lastOf(kind))) return kind;
+  return KIND_NONE;
+}
+
+function bytesMaxOf(kind: u32): u32 {
+  if (kind == KIND_SNAPSHOT) return SNAPSHOT_BYTES_MAX;
+  return kind == KIND_POLICY ? POLICY_BYTES_MAX : KV_BATCH_BYTES_MAX;
+}
+
+function check(kind: u32, ptr: usize, bytes: u32): bool {
+  if (kind == KIND_SNAPSHOT) return snapshotCheck(ptr, bytes);
+  return kind == KIND_POLICY ? policyCheck(ptr, bytes) : kvCheck(ptr, bytes);
+}
 
 // Whether the path is that of a pool and ends in `last`.
 function isPoolPath(path: usize, bytes: u32, last: usize): bool {
@@ -145,28 +174,40 @@ export function controlBody(stream: usize, size: u32, endOfStream: bool): u32 {
   noteBodyCallback(load<u32>(stream, S_ROOT));
   if (!endOfStream) return ACTION_PAUSE;
   setPhase(stream, PHASE_CONTROL);
-  const isPolicy = load<u32>(stream, S_API) == KIND_POLICY;
-  const bytesMax: u32 = isPolicy ? POLICY_BYTES_MAX : SNAPSHOT_BYTES_MAX;
-  if (size > bytesMax) return answerText(413, T_BODY, T_EMPTY);
+  const kind = load<u32>(stream, S_API);
+  if (size > bytesMaxOf(kind)) return answerText(413, T_BODY, T_EMPTY);
   if (size == 0 || buffer(BUFFER_REQUEST_BODY, 0, size) != STATUS_OK) return answerText(400, T_BODY, T_EMPTY);
   const pushed = valuePtr();
   const bytes = valueBytes();
-  if (!(isPolicy ? policyCheck(pushed, bytes) : snapshotCheck(pushed, bytes))) return refusePushed(isPolicy);
+  if (!check(kind, pushed, bytes)) return refusePushed(kind);
   const name = streamPrompt(stream);
   const nameBytes = load<u32>(stream, S_CONTENT_LENGTH);
   if (!registerPool(name, nameBytes)) return answerText(507, T_FIELD_PATH, T_FULL);
   const now = nowNs();
-  if (isPolicy) storePolicy(name, nameBytes, pushed, bytes, now);
+  if (kind == KIND_KV) {
+    replyJson(
+      kvTake(poolFind(name, nameBytes), pushed, bytes, <f64>now / 1000000),
+      kvAnswerPtr(),
+      kvAnswerBytes(),
+    );
+    return ACTION_PAUSE;
+  }
+  if (kind == KIND_POLICY) storePolicy(name, nameBytes, pushed, bytes, now);
   else storeSnapshot(name, nameBytes, pushed, bytes, now);
   refreshPools(<f64>now / 1000000);
   replyTaken(policyId(poolFind(name, nameBytes)));
   return ACTION_PAUSE;
 }
 
-function refusePushed(isPolicy: bool): u32 {
-  countUp(isPolicy ? COUNT_POLICIES_BAD : COUNT_SNAPSHOTS_BAD);
+function refusePushed(kind: u32): u32 {
+  countUp(
+    kind == KIND_SNAPSHOT ? COUNT_SNAPSHOTS_BAD : kind == KIND_POLICY ? COUNT_POLICIES_BAD : COUNT_KV_BAD,
+  );
   writeBegin(line, 512);
-  writeLiteral(isPolicy ? "epp: policy refused: " : "epp: snapshot refused: ");
+  writeLiteral(
+    kind == KIND_SNAPSHOT ? "epp: snapshot" : kind == KIND_POLICY ? "epp: policy" : "epp: index batch",
+  );
+  writeLiteral(" refused: ");
   writeJsonInner(faultField(), faultFieldBytes());
   writeLiteral(": ");
   writeJsonInner(faultMessage(), faultMessageBytes());

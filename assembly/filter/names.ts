@@ -82,6 +82,9 @@ export const K_POLICY_EPOCH = ascii("epp1/policy-epoch/");
 export const K_CELL = ascii("epp1/cell/");
 export const K_RATES = ascii("epp1/rates/");
 export const K_JOURNAL = ascii("epp1/journal/");
+export const K_KV_HEAD = ascii("epp1/kvhead/");
+export const K_KV_BATCH = ascii("epp1/kv/");
+export const K_KV_AT = ascii("epp1/kvat/");
 
 /** Filter state for access logs: %FILTER_STATE(wasm.epp_decision:PLAIN)%. */
 export const S_DECISION = ascii("epp_decision");

@@ -59,6 +59,7 @@ import { failuresInARow, isSetAside } from "../pool/health";
 import { cellAdd, cellCheck, cellHeartbeatMs, cellsBegin, cellsEnd } from "../flow/cell";
 import { COUNTERS_NAMED, counterName } from "./counters";
 import { K_CELL } from "./names";
+import { readKvIndex, writeKv, writeKvIndex } from "./kv-status";
 import { exchangeRates, numberedKey, numberedKeyPtr, ownCell, publish } from "./worker";
 import { ENDPOINT_DRAINING, ENDPOINT_READY } from "../wire/snapshot";
 import { refreshPools } from "./pools";
@@ -80,6 +81,7 @@ export function statusWrite(now: f64): u32 {
   refreshPools(now);
   exchangeRates(now, true);
   const workers = sumCells(now);
+  readKvIndex(now);
   writeBegin(json, STATUS_BYTES);
   writeLiteral('{"version":1,"workers":');
   writeU64(workers);
@@ -139,6 +141,7 @@ function writePool(pool: u32, now: f64): bool {
   figure("meanUncachedTokens", poolMeanTokens(pool, NaN));
   writeTransfer(pool);
   writePolicy(pool, now);
+  writeKvIndex(pool);
   writeLiteral(',"endpoints":[');
   let isFirst = true;
   let isWhole = true;
@@ -152,6 +155,8 @@ function writePool(pool: u32, now: f64): bool {
     if (!isFirst) writeLiteral(",");
     isFirst = false;
     writeEndpoint(row, now);
+    writeKv(row);
+    writeLiteral("}");
   }
   writeLiteral("]}");
   return isWhole && !writeCut();
@@ -202,7 +207,6 @@ function writeEndpoint(row: u32, now: f64): void {
   column("prefilling", COLUMN_PREFILLING, row);
   column("foreignRequests", COLUMN_FOREIGN_REQUESTS, row);
   writeRates(row, now);
-  writeLiteral("}");
 }
 
 // What was learnt of the endpoint's speed; null while nothing is.

@@ -26,6 +26,8 @@ import {
   streamsTouched,
 } from "./streams";
 import { WAIT_MS, isProven, noteResumed } from "./watchdog";
+import { meterKv } from "./kv-metrics";
+import { kvFollow } from "./kv-follow";
 import { isWorkerVm, nowMs, publish, sync } from "./worker";
 
 /** Tick period of a VM without: a decision reads the others' cells itself when they are older than SYNC_MS. */
@@ -57,6 +59,7 @@ export function tick(context: u32, root: u32): void {
   workedMs = now;
   releasePrefilled(context, now);
   sync(now);
+  if (kvFollow(now, streamCount() > 0)) busyAtMs = now;
   publish(now);
   if (now - metersAtMs < METERS_MS && now >= metersAtMs) return;
   metersAtMs = now;
@@ -107,6 +110,7 @@ function meter(now: f64): void {
       tokens += rowF64(COLUMN_INFLIGHT_TOKENS, row);
     }
     meterInflight(pool, <u64>requests, <u64>tokens);
+    meterKv(pool);
     if (poolHasSnapshot(pool))
       meterPool(pool, <u64>Math.max(0, now - poolReceivedMs(pool)), readyEndpoints(pool));
   }

@@ -80,6 +80,11 @@ export function ownCell(): u32 {
   return cellNumber;
 }
 
+/** The random number that this worker signs what it writes with; 0 before its first stream. */
+export function workerOwner(): u64 {
+  return owner;
+}
+
 /** Milliseconds of the host's clock. */
 export function nowMs(): f64 {
   return <f64>nowNs() / 1000000;

@@ -33,10 +33,11 @@
 // differently, which are to be sent again from KV_BEGIN on. 409: the session is not known, begin another. 503: some worker is
 // KV_SEGMENTS batches behind, send the same batch again later.
 //
-//   keys "epp1/kv/<pool>"       u64 session, u32 sequence, u32 zero: the last batch taken
+//   keys "epp1/kvhead/<pool>"  u64 session, u32 sequence, u32 zero: the last batch taken
 //        "epp1/kv/<n>/<pool>"   batch, n = sequence mod KV_SEGMENTS
 //        "epp1/kvat/<cell>"     how far a worker is: u64 owner, u64 heartbeat ms, then KV_POSITION_BYTES a pool:
-//                               u64 hash of its name, u64 session, u32 sequence, u32 zero, u8[32] wanted, 8 zero
+//                               u64 hash of its name, u64 session, u32 sequence, u32 entries,
+//                               u8[32] wanted, u8[32] exact, u8[32] degraded (a bit a slot), 8 zero
 
 export const KV_MAGIC = 0x314b5045;
 export const KV_WIRE_VERSION = 1;
@@ -80,7 +81,13 @@ export const KV_SEGMENTS = 32;
 /** Entries of all pools and endpoints together; the sidecar leaves further endpoints DEGRADED(index-full). */
 export const KV_ENTRIES_MAX = 1000000;
 export const KV_POSITION_HEADER_BYTES = 16;
-export const KV_POSITION_BYTES = 64;
+export const KV_POSITION_BYTES = 128;
+export const KV_POSITION_AT_SESSION = 8;
+export const KV_POSITION_AT_SEQUENCE = 16;
+export const KV_POSITION_AT_ENTRIES = 20;
+export const KV_POSITION_AT_WANTED = 24;
+export const KV_POSITION_AT_EXACT = 56;
+export const KV_POSITION_AT_DEGRADED = 88;
 /** A worker tells how far it is at least this often; one that was not heard for KV_LAPSE_MS is not waited for. */
 export const KV_HEARTBEAT_MS = 500;
 export const KV_LAPSE_MS = 3000;

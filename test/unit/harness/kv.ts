@@ -36,6 +36,9 @@ export {
   sweepExact,
 } from "../../../assembly/prefix/holders";
 export { inFlightKeys, indexInsert, indexLookup, matchedKeys } from "../../../assembly/prefix/index";
+export { kvApply, kvDrifts, kvDropped, kvIsWanted, kvRefreshRow } from "../../../assembly/flow/kv-apply";
+export { kvChanges, kvCheck } from "../../../assembly/flow/kv-batch";
+export { faultField, faultFieldBytes, faultMessage, faultMessageBytes } from "../../../assembly/pool/fault";
 export { setRowF64, setRowU32 } from "../../../assembly/pool/rows";
 export { avalanche, hashBytes, mixPair } from "../../../assembly/text/hash";
 
