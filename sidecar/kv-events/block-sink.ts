@@ -45,6 +45,10 @@ export interface CachedBlock {
  * `stored` when the first copy comes to a tier, `removed` when the last one leaves it.
  */
 export interface BlockSink {
+  /** The replica is followed from now on: nothing is known of it yet. */
+  followed?(replica: ReplicaKey): void;
+  /** It is not followed any more; its last call. */
+  left?(replica: ReplicaKey): void;
   stored(replica: ReplicaKey, block: CachedBlock, tier: Tier): void;
   removed(replica: ReplicaKey, block: CachedBlock, tier: Tier): void;
   /** All that was told of this replica is void: its cache is empty, or its contents are not known any more. */

@@ -53,9 +53,14 @@ class Follower implements FollowedEngine {
   constructor(
     readonly replica: ReplicaKey,
     private readonly make: (blocks: ReplicaBlocks, state: ReplicaState) => Subscriber,
-    view: { readonly tokens: TokenTable; readonly sink: BlockSink; readonly blocksMax: number },
+    private readonly view: {
+      readonly tokens: TokenTable;
+      readonly sink: BlockSink;
+      readonly blocksMax: number;
+    },
     private readonly log: Logger,
   ) {
+    view.sink.followed?.(replica);
     this.state = new ReplicaState((degraded) => {
       log.debug({ ...replica, state: String(this.state) }, "KV events changed state");
       view.sink.state?.(replica, degraded);
@@ -80,6 +85,7 @@ class Follower implements FollowedEngine {
     if (this.timer !== null) clearTimeout(this.timer);
     this.subscriber.stop();
     this.blocks.clear();
+    this.view.sink.left?.(this.replica);
   }
 
   private run(): void {
@@ -131,6 +137,16 @@ export class KvEventsMonitor {
   /** Token ids whose bytes are known. */
   get knownTokens(): number {
     return this.tokens.size;
+  }
+
+  /**
+   * Text of the tokens of a whole prompt; null = the bytes of one are not known.
+   * @param address "ip:port" of the server that told them, of which unknown ones are learnt
+   */
+  async textOf(address: string, tokens: readonly number[]): Promise<Uint8Array | null> {
+    const server = new HttpTokenServer(address, this.context.credentials);
+    await this.learner?.learn(server, [tokens]);
+    return this.tokens.render(tokens);
   }
 
   /** Makes `endpoints` the ones to follow. */
