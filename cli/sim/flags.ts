@@ -6,7 +6,15 @@ import { ENGINE_PRESETS } from "../../host-sim/fleet/engine-presets.ts";
 import type { Setting } from "../../host-sim/fleet/experiments/index.ts";
 import { SimFlagError } from "./errors.ts";
 import { ALL_BOTH, parseSplit, replicasOf, SPLIT_SYNTAX, type Split } from "../../host-sim/fleet/roles.ts";
-import { isPolicy, pdPolicyNames, policyNames, type SimJob, type SimSource, workloadNames } from "./job.ts";
+import {
+  EPP_KV,
+  isPolicy,
+  pdPolicyNames,
+  policyNames,
+  type SimJob,
+  type SimSource,
+  workloadNames,
+} from "./job.ts";
 import { THREADS_MAX } from "./runner.ts";
 
 /** Options as given, defaults filled in. */
@@ -28,6 +36,7 @@ export interface SimFlags {
   /** "both": an elastic fleet, said against a split. */
   readonly roles?: string;
   readonly transferGbps?: number;
+  readonly kvTokens?: number;
   readonly targetsPd?: boolean;
   /** Replicas at the start of a fleet that is scaled up to `split`. */
   readonly autoscale?: Split;
@@ -60,6 +69,8 @@ const SCRAPE_MS_MAX = 600_000;
 const SLO_MS_MAX = 86_400_000;
 const SEED_MAX = 2 ** 32 - 1;
 const SHARE_MIN = 0.01;
+const KV_TOKENS_MIN = 1_024;
+const KV_TOKENS_MAX = 100_000_000;
 /** Which SLO a share can be about: TTFT alone, or TTFT and TPOT at once. */
 const SHARE_OF = ["both", "ttft"];
 /** Runs of one call. */
@@ -107,7 +118,7 @@ function split(text: string): Split {
   return read;
 }
 
-const policy = oneOf(() => [...policyNames(), ...pdPolicyNames(), "epp=FILE"], isPolicy);
+const policy = oneOf(() => [...policyNames(), EPP_KV, ...pdPolicyNames(), "epp=FILE"], isPolicy);
 const workload = oneOf(workloadNames, (text) => workloadNames().includes(text));
 const shareOf = oneOf(
   () => SHARE_OF,
@@ -127,7 +138,7 @@ export function simCommand(): Command {
     .option("--workload <names>", `drawn workloads: ${workloadNames().join(", ")}`, listOf(workload))
     .option(
       "--policy <names>",
-      `of ${policyNames().join(", ")}; epp=FILE is epp with that EndpointPickerConfig (JSON); ` +
+      `of ${policyNames().join(", ")}; ${EPP_KV} is epp with the replicas' KV events, epp=FILE epp with that EndpointPickerConfig (JSON); ` +
         `for prefill and decode replicas ${pdPolicyNames().join(", ")}`,
       listOf(policy),
       POLICIES_DEFAULT,
@@ -181,6 +192,11 @@ export function simCommand(): Command {
     )
     .addOption(new Option("--roles <roles>", "both: every replica does both (the default)").choices(["both"]))
     .option("--transfer-gbps <n>", "speed of a KV transfer, Gbit/s; 160 when absent", real(0.001, 100_000))
+    .option(
+      "--kv-tokens <n>",
+      "tokens that each replica's KV cache has room for; the engine's when absent",
+      whole(KV_TOKENS_MIN, KV_TOKENS_MAX),
+    )
     .addOption(
       new Option(
         "--autoscale <P:D>",
@@ -223,7 +239,7 @@ export function sourcesOf({ trace, workload: names }: SimFlags): SimSource[] {
 
 /** What all runs of a call have in common. */
 export function jobCommon(flags: SimFlags, wasm: string): Omit<SimJob, "source" | "rate" | "policy"> {
-  const { requests, replicas, tickMs, chunkTokens, transferGbps } = flags;
+  const { requests, replicas, tickMs, chunkTokens, transferGbps, kvTokens } = flags;
   const split = flags.roles === undefined ? flags.split : ALL_BOTH;
   return {
     seed: flags.seed,
@@ -244,6 +260,7 @@ export function jobCommon(flags: SimFlags, wasm: string): Omit<SimJob, "source" 
     ...(split === undefined ? {} : { split }),
     ...(flags.autoscale === undefined ? {} : { startupMs: flags.startupS * 1000 }),
     ...(transferGbps === undefined ? {} : { transferGbps }),
+    ...(kvTokens === undefined ? {} : { kvTokens }),
   };
 }
 

@@ -3,6 +3,7 @@ import { readFile } from "node:fs/promises";
 import type { EngineConfig } from "../../host-sim/model-server/engine-types.ts";
 import { ENGINE_PRESETS } from "../../host-sim/fleet/engine-presets.ts";
 import { eppPolicy } from "../../host-sim/fleet/epp-gateway.ts";
+import type { KvFeed } from "../../host-sim/fleet/epp-kv-events.ts";
 import { pdConfig, type PdMode } from "../../host-sim/fleet/epp-pd-config.ts";
 import { PD_POLICIES, POLICIES } from "../../host-sim/fleet/policies/index.ts";
 import { type FleetSummary, type Slo, summarizeRun } from "../../host-sim/fleet/report/index.ts";
@@ -13,6 +14,7 @@ import { GENERATORS, generate, readTrace, reuseCeiling } from "../../host-sim/fl
 import type { Policy, ReplicaSpec, RunRecord, Scaler, Workload } from "../../host-sim/fleet/types.ts";
 import { SnapshotEncoder } from "../../sidecar/snapshot-encoder.ts";
 import { SimFlagError } from "./errors.ts";
+import { promptModels, SimulatedKvFeed } from "./kv-feed.ts";
 
 /** Where a workload comes from. */
 export type SimSource =
@@ -23,7 +25,7 @@ export interface SimJob {
   readonly source: SimSource;
   /** Multiplies the source's own rate of arrivals. */
   readonly rate: number;
-  /** "epp", "epp=FILE" with a picker configuration, or a name of policyNames() or pdPolicyNames(). */
+  /** "epp", "epp-kv" with KV events, "epp=FILE" with a picker configuration, or a name of policyNames() or pdPolicyNames(). */
   readonly policy: string;
   readonly seed: number;
   /** At most so many requests; absent: the source's own number. */
@@ -35,6 +37,8 @@ export interface SimJob {
   readonly sampleMs: number;
   /** A name of ENGINE_PRESETS. */
   readonly engine: string;
+  /** Tokens that each replica's KV cache has room for; absent: the engine's. */
+  readonly kvTokens?: number;
   /** Roles of the replicas; absent: every replica does both, and no report mentions it. */
   readonly split?: Split;
   /** Replicas that a drawn workload's own rate is for; absent: those of the run. */
@@ -69,6 +73,8 @@ export const TRACE_REPLICAS = 16;
 const BYTES_PER_MS_PER_GBPS = 125_000;
 const EPP = "epp";
 const EPP_FILE = "epp=";
+/** The filter with the exact index: a sidecar follows the replicas' KV events. */
+export const EPP_KV = "epp-kv";
 /** The filter over prefill and decode replicas: its mode by the policy's name. */
 const EPP_PD: ReadonlyMap<string, PdMode> = new Map([
   ["epp-headers", "headers"],
@@ -98,7 +104,7 @@ export function pdPolicyNames(): readonly string[] {
 /** Whether `--policy` takes a name, "epp=FILE" included. */
 export function isPolicy(name: string): boolean {
   return (
-    [...policyNames(), ...pdPolicyNames()].includes(name) ||
+    [...policyNames(), EPP_KV, ...pdPolicyNames()].includes(name) ||
     (name.startsWith(EPP_FILE) && name.length > EPP_FILE.length)
   );
 }
@@ -117,7 +123,7 @@ export async function runJob(
   const { workload } = source;
   const { seed, gateways, scrapeMs, sampleMs, split } = job;
   const replicas = split === undefined ? source.replicas : withRoles(resized(source.replicas, split), split);
-  const policy = await policyOf(job, replicas[0]!.engine);
+  const policy = await policyOf(job, replicas, workload);
   const options = { replicas, policy, workload, seed, gateways, scrapeMs, sampleMs, onProgress };
   const scaler = scalerOf(job, replicas);
   const record = await runFleet({ ...options, ...(scaler === undefined ? {} : { scaler }) });
@@ -133,9 +139,13 @@ function scalerOf(job: SimJob, replicas: readonly ReplicaSpec[]): Scaler | undef
   return new RoleScaler(replicas, { prefillMin, decodeMin, startupMs, tpotMs: slo.tpotMs });
 }
 
-async function policyOf({ policy: name, epp }: SimJob, engine: EngineConfig): Promise<Policy> {
+async function policyOf(
+  { policy: name, epp }: SimJob,
+  replicas: readonly ReplicaSpec[],
+  workload: Workload,
+): Promise<Policy> {
   const pdMode = EPP_PD.get(name);
-  if (name !== EPP && !name.startsWith(EPP_FILE) && pdMode === undefined) {
+  if (![EPP, EPP_KV].includes(name) && !name.startsWith(EPP_FILE) && pdMode === undefined) {
     const found = [...POLICIES, ...PD_POLICIES].find((policy) => policy.name === name);
     if (found === undefined) throw new SimFlagError("--policy", name, policyNames().join(", "));
     return found;
@@ -147,14 +157,21 @@ async function policyOf({ policy: name, epp }: SimJob, engine: EngineConfig): Pr
     name,
     module: wasm,
     encode: (endpoints, id) => encoder.encode(endpoints, id),
-    ...(pdMode === undefined ? {} : { config: pdConfig(pdMode, engine) }),
+    ...(pdMode === undefined ? {} : { config: pdConfig(pdMode, replicas[0]!.engine) }),
+    ...(name === EPP_KV ? { makeKvFeed: kvFeedMaker(replicas, workload) } : {}),
     ...(name.startsWith(EPP_FILE) ? { config: await readFile(name.slice(EPP_FILE.length), "utf8") } : {}),
   });
 }
 
+function kvFeedMaker(replicas: readonly ReplicaSpec[], workload: Workload): () => KvFeed {
+  const models = promptModels(workload);
+  const blockTokens = replicas.map(({ engine }) => engine.blockSize);
+  return () => new SimulatedKvFeed(blockTokens, models);
+}
+
 function prepare(job: SimJob): Promise<Prepared> {
-  const { source, rate, seed, requests, engine, transferGbps } = job;
-  const key = JSON.stringify([source, rate, seed, requests, fleetSize(job), engine, transferGbps]);
+  const { source, rate, seed, requests, engine, transferGbps, kvTokens } = job;
+  const key = JSON.stringify([source, rate, seed, requests, fleetSize(job), engine, transferGbps, kvTokens]);
   let found = prepared.get(key);
   if (found === undefined) {
     for (const old of [...prepared.keys()].slice(0, prepared.size + 1 - WORKLOADS_KEPT)) prepared.delete(old);
@@ -176,7 +193,7 @@ function fleetSize({ split, replicas, drawnFor }: SimJob): number | undefined {
 }
 
 async function read(job: SimJob): Promise<Prepared> {
-  const { source, seed, rate: rateFactor, requests, transferGbps } = job;
+  const { source, seed, rate: rateFactor, requests, transferGbps, kvTokens } = job;
   const replicas = fleetSize(job);
   const preset = ENGINE_PRESETS.find(({ name }) => name === job.engine);
   if (preset === undefined)
@@ -184,6 +201,7 @@ async function read(job: SimJob): Promise<Prepared> {
   const engine: EngineConfig = {
     ...preset.config,
     ...(transferGbps === undefined ? {} : { transferBytesPerMs: transferGbps * BYTES_PER_MS_PER_GBPS }),
+    ...(kvTokens === undefined ? {} : { blockCount: Math.ceil(kvTokens / preset.config.blockSize) + 1 }),
   };
   const common = { seed, rateFactor, ...(requests === undefined ? {} : { requests }) };
   if (source.kind === "generator") {

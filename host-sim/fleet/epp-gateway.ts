@@ -5,9 +5,11 @@ import { Random } from "../workload/random.ts";
 import { answerEvent, errorEvents, failureBody, lastEvents } from "./answer-events.ts";
 import { requestBody } from "./body.ts";
 import { EppExchange, type EppSinks } from "./epp-exchange.ts";
+import { EppKvEvents, type KvFeed } from "./epp-kv-events.ts";
 import { FilterError } from "./errors.ts";
 import { type EncodeSnapshot, snapshotEndpoints } from "./snapshot-endpoints.ts";
 import type {
+  CacheChange,
   Choice,
   Ending,
   FleetRequest,
@@ -36,6 +38,8 @@ export interface EppOptions {
   readonly maxTokens?: boolean;
   /** The policy's name; "epp" when absent. */
   readonly name?: string;
+  /** Makes a gateway's index of the replicas' KV events; absent: it follows none. */
+  readonly makeKvFeed?: () => KvFeed;
   /** Hears what the filter logs from warnings on. */
   readonly onLog?: (line: LogLine) => void;
 }
@@ -71,6 +75,9 @@ export class EppGateway implements Gateway {
   private readonly exchanges = new Map<number, EppExchange>();
   /** Of those the ones whose prompts are being computed for calls of the filter's. */
   private readonly prefilling = new Map<EppExchange, FleetRequest>();
+  /** Undefined where no KV events are followed. */
+  readonly cacheChanged?: (replica: number, change: CacheChange) => void;
+  private readonly kvEvents: EppKvEvents | undefined;
   private readonly workers: Random;
   private readonly models: readonly string[];
   private snapshotId = 0;
@@ -86,6 +93,11 @@ export class EppGateway implements Gateway {
     this.workers = random;
     this.models = context.models ?? [];
     if (options.chunkTokens !== undefined) this.tokensEvery = options.chunkTokens;
+    const feed = options.makeKvFeed?.();
+    if (feed === undefined) return;
+    const kvEvents = new EppKvEvents(feed, (what, body) => this.post(what, body));
+    this.kvEvents = kvEvents;
+    this.cacheChanged = (replica, change) => kvEvents.apply(replica, change);
   }
 
   /** Starts the host with both roles. @throws the host's load errors, ConfigureRefusedError */
@@ -118,13 +130,12 @@ export class EppGateway implements Gateway {
     this.clock.advanceTo(nowMs);
     this.snapshotId++;
     const snapshot = this.options.encode(snapshotEndpoints(scrapes, this.models), this.snapshotId);
-    const headers = { ":method": "POST", ":path": `/v1/pools/${POOL}/snapshot`, ":authority": "sidecar" };
-    const stream = this.host.worker(0).openStream(INGEST, { headers });
-    stream.requestBody(snapshot, true);
-    this.settle();
-    const status = stream.downstream!.status;
-    if (status !== SNAPSHOT_ACCEPTED)
-      throw new FilterError(`answered ${status} to a snapshot: ${stream.downstream!.body().toString()}`);
+    const { status, text } = this.post("snapshot", snapshot);
+    if (status !== SNAPSHOT_ACCEPTED) throw new FilterError(`answered ${status} to a snapshot: ${text}`);
+    this.kvEvents?.scraped(
+      scrapes.map(({ generation }) => generation),
+      this.snapshotId === 1,
+    );
   }
 
   route(request: FleetRequest, nowMs: number): Choice {
@@ -189,11 +200,12 @@ export class EppGateway implements Gateway {
 
   advance(nowMs: number): void {
     this.clock.advanceTo(nowMs);
+    this.kvEvents?.advance(nowMs);
     this.settle();
   }
 
   nextTimerMs(): number {
-    return this.clock.nextTimerMs();
+    return Math.min(this.clock.nextTimerMs(), this.kvEvents?.nextMs ?? Number.POSITIVE_INFINITY);
   }
 
   /** What GET /status of the control listener answers. */
@@ -206,6 +218,14 @@ export class EppGateway implements Gateway {
 
   close(): void {
     this.host.close();
+  }
+
+  private post(what: string, body: Uint8Array): { readonly status: number; readonly text: string } {
+    const headers = { ":method": "POST", ":path": `/v1/pools/${POOL}/${what}`, ":authority": "sidecar" };
+    const stream = this.host.worker(0).openStream(INGEST, { headers });
+    stream.requestBody(body, true);
+    this.settle();
+    return { status: stream.downstream!.status ?? 0, text: stream.downstream!.body().toString() };
   }
 
   // What the filter posted is done at once: no time passes for it. Prefill legs whose time was up are given up.
