@@ -39,6 +39,8 @@ export interface MonitorContext {
 /** One endpoint under watch. */
 export class EndpointMonitor {
   models: readonly string[] = [];
+  /** Of these the adapters, with their base models. */
+  adapters: ReadonlyMap<string, string> = new Map();
   /** Model names and adapters that did not fit, in the present lists and since start respectively. */
   modelsDropped = 0;
   /** The endpoint answers. */
@@ -253,6 +255,7 @@ export class EndpointMonitor {
         reported = "";
         if (served.names.join("\n") === this.models.join("\n")) return;
         this.models = served.names;
+        this.adapters = served.adapters;
         this.context.changed();
       },
       onFailure: (error) => {

@@ -17,6 +17,8 @@ import type { BlockSink } from "./kv-events/block-sink.ts";
 import { KvEventsMonitor } from "./kv-events/monitor.ts";
 import type { Logger } from "./log.ts";
 import type { PoolPolicy } from "./policy.ts";
+import type { PromptMonitor } from "./prompts/monitor.ts";
+import { makePrompts, updatePrompts } from "./prompts/pool-prompts.ts";
 import { addCounts, emptyCounts, type PollCounts } from "./scrape/poller.ts";
 import type { Ticker } from "./scrape/ticker.ts";
 import { SlotTable } from "./slot-table.ts";
@@ -74,6 +76,8 @@ export class Pool {
   onChange: () => void = () => undefined;
   readonly gpus: GpuMonitor | null;
   readonly kvEvents: KvEventsMonitor | null;
+  /** How the replicas render prompts; null where no KV events are followed. */
+  readonly prompts: PromptMonitor | null;
   /** Scrapes of endpoints that are no longer known, so that totals never fall. */
   readonly retiredPolls: PollCounts = emptyCounts();
   private readonly slots = new SlotTable(POOL_ENDPOINTS_MAX);
@@ -102,6 +106,16 @@ export class Pool {
             credentials: () => this.credentials.current,
             sink: context.blockSink,
             log: context.log,
+          });
+    this.prompts =
+      this.kvEvents === null
+        ? null
+        : makePrompts({
+            ...context,
+            checkMs: settings.kvEvents!.promptCheckMs,
+            kvEvents: this.kvEvents,
+            credentials: () => this.credentials.current,
+            changed: () => this.announce(),
           });
   }
 
@@ -139,6 +153,7 @@ export class Pool {
     this.gpuCredentials?.stop();
     this.gpus?.stop();
     this.kvEvents?.stop();
+    this.prompts?.stop();
     for (const monitor of this.monitors.values()) monitor.stop();
   }
 
@@ -286,6 +301,11 @@ export class Pool {
   }
 
   private changed(): void {
+    if (this.prompts !== null) updatePrompts(this.prompts, this.monitors, this.slots);
+    this.announce();
+  }
+
+  private announce(): void {
     this.revision += 1;
     this.onChange();
   }

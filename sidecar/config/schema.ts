@@ -201,6 +201,7 @@ const kvEvents = z
     tokenizer: text.optional(),
     replayTimeoutMs: milliseconds(10, 60_000).default(2_000),
     idleCheckMs: milliseconds(100, 3_600_000).default(5_000),
+    promptCheckMs: milliseconds(100, 86_400_000).default(600_000),
     blocksMax: z
       .int()
       .min(1, atLeast(1))

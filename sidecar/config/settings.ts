@@ -65,6 +65,8 @@ export interface KvEventsSettings {
   readonly tokenizerPath: string | null;
   readonly replayTimeoutMs: number;
   readonly idleCheckMs: number;
+  /** How often it is checked that a replica's chat template is still the one that was learnt. */
+  readonly promptCheckMs: number;
   /** Blocks kept of one engine at most. */
   readonly blocksMax: number;
 }

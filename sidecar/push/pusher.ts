@@ -1,9 +1,11 @@
 // Keeps the gateway's view of one pool fresh: pushes on change, on a heartbeat, and again after failures.
 import { codeOf, ControlRefusedError, SnapshotTooLargeError } from "../errors.ts";
+import type { SlotPlace } from "../kv-index/batch-writer.ts";
 import type { Logger } from "../log.ts";
 import type { PoolPolicy } from "../policy.ts";
 import { encodePolicy } from "../policy-encoder.ts";
 import { DETAIL_LEVELS, type Pool } from "../pool.ts";
+import type { EncodedPrompts } from "../prompts/encode.ts";
 import type { Ticker, Ticking } from "../scrape/ticker.ts";
 import { SnapshotEncoder } from "../snapshot-encoder.ts";
 import type { ControlListener } from "./control-client.ts";
@@ -46,6 +48,13 @@ export class Pusher implements Ticking {
   acceptedAtMs = Number.NEGATIVE_INFINITY;
   /** The pool's policy in the gateway. */
   readonly policy: DocumentPush<PoolPolicy>;
+  /** The pool's prompt programs in the gateway. */
+  readonly prompts: DocumentPush<EncodedPrompts>;
+  /** Slots by address in the last snapshot that was taken. */
+  takenSlots: ReadonlyMap<string, SlotPlace> = new Map();
+  /** Called when these became others. */
+  onSlotsTaken: () => void = () => undefined;
+  private encodedSlots: ReadonlyMap<string, SlotPlace> = new Map();
   private readonly encoder = new SnapshotEncoder();
   private startedAtMs = Number.NEGATIVE_INFINITY;
   private pushedRevision = -1;
@@ -66,6 +75,7 @@ export class Pusher implements Ticking {
   ) {
     const now = (): number => ticker.now();
     this.policy = new DocumentPush(policyKind(pool.name, control), now, log);
+    this.prompts = new DocumentPush(promptsKind(pool.name, control), now, log);
     pool.onChange = () => this.plan();
     this.dueAtMs = ticker.now();
     ticker.add(this);
@@ -102,13 +112,16 @@ export class Pusher implements Ticking {
     const snapshot = this.encode(nowMs);
     this.counts.bytes = snapshot.length;
     const held = await this.control.push(this.pool.name, snapshot);
+    this.takeSlots();
     this.policy.noteHeld(held.policy);
+    this.prompts.noteHeld(held.prompts);
     // A gateway that restarted between two pushes has lost them, and serves the pool from now on.
     await this.bringDocuments();
   }
 
   private async bringDocuments(): Promise<void> {
     await this.policy.bring(this.pool.policy);
+    await this.prompts.bring(this.pool.prompts?.document ?? null);
   }
 
   /** A pool too large for a snapshot loses labels and names before it loses endpoints and their figures. */
@@ -116,7 +129,11 @@ export class Pusher implements Ticking {
     let tooLarge: SnapshotTooLargeError | null = null;
     for (const detail of DETAIL_LEVELS) {
       try {
-        const snapshot = this.encoder.encode(this.pool.rows(nowMs, detail), this.nextId());
+        const rows = this.pool.rows(nowMs, detail);
+        const snapshot = this.encoder.encode(rows, this.nextId());
+        this.encodedSlots = new Map(
+          rows.map(({ address, slot, generation }) => [address, { slot, generation }] as const),
+        );
         if (tooLarge !== null) this.counts.shortened += 1;
         return snapshot;
       } catch (error) {
@@ -125,6 +142,18 @@ export class Pusher implements Ticking {
       }
     }
     throw tooLarge!;
+  }
+
+  private takeSlots(): void {
+    const before = this.takenSlots;
+    this.takenSlots = this.encodedSlots;
+    const isSame =
+      before.size === this.takenSlots.size &&
+      [...before].every(([address, { slot, generation }]) => {
+        const now = this.takenSlots.get(address);
+        return now?.slot === slot && now.generation === generation;
+      });
+    if (!isSame) this.onSlotsTaken();
   }
 
   private onAccepted(revision: number): void {
@@ -151,6 +180,7 @@ export class Pusher implements Ticking {
       this.counts.failed += 1;
       this.failures += 1;
       this.policy.forget();
+      this.prompts.forget();
     }
     if (this.reportedError !== error.message) this.log.error({ code: codeOf(error) }, error.message);
     this.reportedError = error.message;
@@ -168,7 +198,10 @@ export class Pusher implements Ticking {
     if (this.failures > 0)
       return Math.min(RETRY_MAX_MS, RETRY_FIRST_MS * 2 ** Math.min(10, this.failures - 1));
     // A snapshot that was refused will be refused again until something changes: no hurry.
-    const isChanged = this.pool.revision !== this.pushedRevision || this.policy.isDue(this.pool.policy);
+    const isChanged =
+      this.pool.revision !== this.pushedRevision ||
+      this.policy.isDue(this.pool.policy) ||
+      this.prompts.isDue(this.pool.prompts?.document ?? null);
     if (this.lastError === null && isChanged) return PUSH_INTERVAL_MIN_MS;
     return HEARTBEAT_INTERVAL_MS;
   }
@@ -180,5 +213,14 @@ function policyKind(pool: string, control: ControlListener): DocumentKind<PoolPo
     encode: encodePolicy,
     send: async (bytes) => (await control.pushPolicy(pool, bytes)).policy,
     figures: ({ objectives, rewrites }) => ({ objectives: objectives.length, rewrites: rewrites.length }),
+  };
+}
+
+function promptsKind(pool: string, control: ControlListener): DocumentKind<EncodedPrompts> {
+  return {
+    name: "prompt programs",
+    encode: (prompts) => prompts,
+    send: async (bytes) => (await control.pushPrompts(pool, bytes)).prompts,
+    figures: ({ programs, models }) => ({ programs, models }),
   };
 }

@@ -7,6 +7,8 @@ import { MODEL_NAME_BYTES_MAX } from "../limits.ts";
 export interface ServedModels {
   /** Base models first, then adapters, in the server's order. */
   readonly names: readonly string[];
+  /** Adapter → its base model. */
+  readonly adapters: ReadonlyMap<string, string>;
   /** Names left out: too long, or more than MODELS_MAX. */
   readonly dropped: number;
 }
@@ -25,19 +27,20 @@ export function parseModels(page: Buffer): ServedModels {
   const data = (document as { data?: unknown } | null)?.data;
   if (!Array.isArray(data)) throw new ModelsListError("model list has no array `data`");
   const bases = new Set<string>();
-  const adapters = new Set<string>();
+  const adapters = new Map<string, string>();
   let dropped = 0;
   for (const entry of data as unknown[]) {
     const { id, parent } = (entry ?? {}) as { id?: unknown; parent?: unknown };
     if (typeof id !== "string" || id === "" || Buffer.byteLength(id) > MODEL_NAME_BYTES_MAX) {
       dropped += 1;
     } else if (typeof parent === "string" && parent !== "") {
-      adapters.add(id);
+      adapters.set(id, parent);
     } else {
       bases.add(id);
     }
   }
-  const names = [...bases, ...[...adapters].filter((name) => !bases.has(name))];
+  for (const name of bases) adapters.delete(name);
+  const names = [...bases, ...adapters.keys()];
   dropped += Math.max(0, names.length - MODELS_MAX);
-  return { names: names.slice(0, MODELS_MAX), dropped };
+  return { names: names.slice(0, MODELS_MAX), adapters, dropped };
 }

@@ -7,6 +7,7 @@ import type { PollCounts } from "../scrape/poller.ts";
 import type { StatusFigure } from "./gateway-status.ts";
 import { type Add, adderOf, type Row } from "./metric-adder.ts";
 import { addKvEventsMetrics } from "./kv-events-metrics.ts";
+import { addPromptMetrics } from "./prompt-metrics.ts";
 import { addScalingMetrics } from "./scaling-metrics.ts";
 import type { StatusReader } from "./status-reader.ts";
 
@@ -30,6 +31,7 @@ export function makeRegistry(source: MetricsSource): Registry {
   addGatewayMetrics(add, source);
   addScalingMetrics(add, source);
   addKvEventsMetrics(add, source);
+  addPromptMetrics(add, source);
   return registry;
 }
 

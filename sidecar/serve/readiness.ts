@@ -2,6 +2,7 @@
 import type { Pool } from "../pool.ts";
 import type { Pusher } from "../push/pusher.ts";
 import { kvEventsFaults } from "./kv-events-metrics.ts";
+import { promptFaults } from "./prompt-metrics.ts";
 
 /** What /readyz answers. */
 export interface Readiness {
@@ -21,8 +22,9 @@ export function readinessOf(pushers: readonly Pusher[], stopping: boolean, nowMs
   const missing = pushers
     .filter((pusher) => !pusher.upToDate(nowMs))
     .map((pusher) => pushFault(pusher, nowMs));
-  const degraded = pushers.flatMap(({ pool, policy }) => [
-    ...(policy.lastError === null ? [] : [policyFault(pool, policy.lastError)]),
+  const degraded = pushers.flatMap(({ pool, policy, prompts }) => [
+    ...(policy.lastError === null ? [] : [refusal(pool, "policy was", policy.lastError)]),
+    ...(prompts.lastError === null ? [] : [refusal(pool, "prompt programs were", prompts.lastError)]),
     ...poolFaults(pool),
   ]);
   const ready = missing.length === 0;
@@ -38,8 +40,8 @@ function pushFault(pusher: Pusher, nowMs: number): string {
   return `pool ${pool.name}: its snapshot ${since}${lastError === null ? "" : `: ${lastError.message}`}`;
 }
 
-function policyFault(pool: Pool, error: Error): string {
-  return `pool ${pool.name}: its policy was refused, the last good one stays: ${error.message}`;
+function refusal(pool: Pool, what: string, error: Error): string {
+  return `pool ${pool.name}: its ${what} refused, the last good one stays: ${error.message}`;
 }
 
 function poolFaults(pool: Pool): string[] {
@@ -58,5 +60,5 @@ function poolFaults(pool: Pool): string[] {
   let withoutLoad = 0;
   for (const monitor of pool.monitors.values()) if (monitor.usable && !monitor.hasLoad) withoutLoad += 1;
   if (withoutLoad > 0) faults.push(`pool ${pool.name}: ${withoutLoad} of ${total} endpoints publish no load`);
-  return [...faults, ...kvEventsFaults(pool)];
+  return [...faults, ...kvEventsFaults(pool), ...promptFaults(pool)];
 }

@@ -75,7 +75,13 @@ describe("a list of models", () => {
 
   it("gives base models before the adapters that name a parent", () => {
     const data = [{ id: "lora-a", parent: "base" }, { id: "base", parent: null }, { id: "other" }];
-    expect(parse({ object: "list", data })).toEqual({ names: ["base", "other", "lora-a"], dropped: 0 });
+    expect(parse({ object: "list", data })).toEqual({
+      names: ["base", "other", "lora-a"],
+      adapters: new Map([["lora-a", "base"]]),
+      dropped: 0,
+    });
+    const both = parse({ data: [{ id: "a", parent: "base" }, { id: "a" }] });
+    expect([both.names, [...both.adapters]]).toEqual([["a"], []]);
   });
 
   it("leaves out and counts names that do not fit", () => {

@@ -159,6 +159,7 @@ describe("the configuration", () => {
       tokenizerPath: null,
       replayTimeoutMs: 2_000,
       idleCheckMs: 5_000,
+      promptCheckMs: 600_000,
       blocksMax: 262_144,
     });
   });

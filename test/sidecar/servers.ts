@@ -15,6 +15,7 @@ import { onTestFinished } from "vitest";
 import { decodeSnapshot, type DecodedSnapshot } from "../../sidecar/snapshot-decoder.ts";
 import type { SnapshotEndpoint } from "../../sidecar/snapshot-encoder.ts";
 import { type DecodedPolicy, decodePolicy } from "./policy-decoder.ts";
+import { type DecodedPrompts, decodePrompts } from "./prompts-decoder.ts";
 
 /** Waits until `check` gives something other than undefined or false; fails with `what` after a while. */
 export async function eventually<T>(what: string, check: () => T | undefined | false): Promise<T> {
@@ -148,6 +149,12 @@ export class FakeControl {
   readonly received: ReceivedSnapshot[] = [];
   /** Policies in the order of their arrival, refused ones too; `afterSnapshots` had come before it. */
   readonly policies: (DecodedPolicy & { readonly pool: string; readonly afterSnapshots: number })[] = [];
+  /** Prompt programs in the order of their arrival; those that cannot be decoded are answered 400. */
+  readonly prompts: (DecodedPrompts & { readonly pool: string; readonly afterSnapshots: number })[] = [];
+  /** What it answers to prompt programs; the default accepts. */
+  promptsAnswer: { status: number; body: string } = { status: 204, body: "" };
+  /** Ids of the prompt programs that it holds, by pool. */
+  readonly heldPrompts = new Map<string, number>();
   /** What it answers to a policy; the default accepts. */
   policyAnswer: { status: number; body: string } = { status: 204, body: "" };
   /** Ids of the policies that it holds, by pool: what a restart loses. */
@@ -213,7 +220,7 @@ export class FakeControl {
         response.end(JSON.stringify(this.statusAnswer));
         return;
       }
-      const [, pool, kind] = /^\/v1\/pools\/(.+)\/(snapshot|policy)$/.exec(request.url ?? "") ?? [];
+      const [, pool, kind] = /^\/v1\/pools\/(.+)\/(snapshot|policy|prompts)$/.exec(request.url ?? "") ?? [];
       if (request.method !== "POST" || pool === undefined) {
         response.writeHead(404).end();
         return;
@@ -223,7 +230,15 @@ export class FakeControl {
         this.policies.push({ ...policy, pool, afterSnapshots: this.received.length });
         if (this.policyAnswer.status === 204) this.heldPolicies.set(pool, policy.id);
       }
-      if (this.saysHeld) response.setHeader("x-epp-policy-id", this.heldPolicies.get(pool) ?? 0);
+      if (kind === "prompts") this.takePrompts(pool, Buffer.concat(chunks));
+      if (this.saysHeld) {
+        response.setHeader("x-epp-policy-id", this.heldPolicies.get(pool) ?? 0);
+        response.setHeader("x-epp-prompts-id", this.heldPrompts.get(pool) ?? 0);
+      }
+      if (kind === "prompts") {
+        response.writeHead(this.promptsAnswer.status).end(this.promptsAnswer.body);
+        return;
+      }
       if (kind === "policy") {
         response.writeHead(this.policyAnswer.status).end(this.policyAnswer.body);
         return;
@@ -234,5 +249,15 @@ export class FakeControl {
       }
       response.writeHead(this.pushAnswer.status).end(this.pushAnswer.body);
     });
+  }
+
+  private takePrompts(pool: string, bytes: Buffer): void {
+    try {
+      const prompts = decodePrompts(bytes);
+      this.prompts.push({ ...prompts, pool, afterSnapshots: this.received.length });
+      if (this.promptsAnswer.status === 204) this.heldPrompts.set(pool, prompts.id);
+    } catch (error) {
+      this.promptsAnswer = { status: 400, body: (error as Error).message };
+    }
   }
 }
