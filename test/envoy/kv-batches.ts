@@ -45,7 +45,7 @@ export const PLAIN_ROOT = mixPair(0n, 0n);
 export function cellKeys(text: string | Buffer, root = PLAIN_ROOT): bigint[] {
   const bytes = Buffer.from(text);
   const keys: bigint[] = [];
-  let hash = P5;
+  let hash: bigint = P5;
   for (let at = 0; at + wire.KV_CELL_BYTES <= bytes.length; at += wire.KV_CELL_BYTES) {
     hash = hashCell(hash, bytes.subarray(at, at + wire.KV_CELL_BYTES));
     keys.push(mixPair(hash, root) || P3);
