@@ -54,7 +54,10 @@ export const PROMPT_ASSISTANT = 2;
 export const PROMPT_END = 3;
 /** Literal before a completion's text (a tokenizer's first token). */
 export const PROMPT_COMPLETION = 16;
-/** Literal between two text parts of one content; where it is not known, no content of parts is rendered, not even one. */
+/**
+ * Literal between two text parts of one content. Where it is not known, no content of parts is rendered, not even one; nor
+ * ever one with an empty part, which vLLM leaves out of contents that it joins itself, and templates do not.
+ */
 export const PROMPT_PART_JOIN = 17;
 
 // Flags of a program. Contents of the role lose white space at both ends, as Python's str.strip takes it.

@@ -198,7 +198,7 @@ class Learning {
     }
   }
 
-  /** The literal between text parts: equal for all roles, with empty parts, and with white space in them. */
+  /** The literal between text parts: equal for all roles, whichever white space is in them. */
   private async learnJoin(): Promise<void> {
     const [first, second] = this.sentinels(2) as [string, string];
     const roles = SIMPLEST.find((shape) => this.isKnown(shape));
@@ -216,13 +216,7 @@ class Learning {
       return;
     }
     this.literals[wire.PROMPT_PART_JOIN] = join;
-    const lists = [
-      [second],
-      [second, first, second],
-      ["", second, ""],
-      [` ${first}\n`, ` ${second}\n`],
-      [second, " "],
-    ];
+    const lists = [[second], [second, first, second], [` ${first}\n`, ` ${second}\n`], [second, " "]];
     for (const role of ROLES) {
       for (const shape of this.contexts(role)) {
         for (const content of lists) {

@@ -129,7 +129,7 @@ function contentBytes({ flags, literals }: PromptProgram, { role, content }: Mes
     text = content;
   } else {
     const join = literals[wire.PROMPT_PART_JOIN] ?? null;
-    if (join === null) return null;
+    if (join === null || content.length === 0 || content.includes("")) return null;
     text = content.join(Buffer.from(join).toString());
   }
   const edited = role === "assistant" && (flags & wire.PROGRAM_EDITS_THINKING) !== 0;

@@ -43,7 +43,8 @@ export class TemplateRenderer implements Renderer {
   private turn({ role, content }: Message): Turn {
     if (typeof content === "string") return { role, content };
     if (this.join === null) throw new TemplateError("content is a list");
-    return { role, content: content.join(this.join) };
+    // As vLLM joins the parts that are not empty.
+    return { role, content: content.filter((text) => text !== "").join(this.join) };
   }
 }
 

@@ -98,7 +98,8 @@ describe("a program", () => {
 
   it("renders contents between its literals, and nothing where one is not known", () => {
     expect(text(CHAT, " a ")).toBe("<s>user:  a \nassistant: ");
-    expect(text(CHAT, ["a", "", "b"])).toBe("<s>user: a\n\nb\nassistant: ");
+    expect(text(CHAT, ["a", " ", "b"])).toBe("<s>user: a\n \nb\nassistant: ");
+    for (const parts of [[], [""], ["a", "", "b"]]) expect(text(CHAT, parts)).toBeUndefined();
     expect(text(programOf({ [START_USER]: "a", [USER_END]: "b" }), ["a"])).toBeUndefined();
     expect(renderChat(CHAT, [...user("a"), ...user("b")])).toBeNull();
     expect(renderCompletion(CHAT, "a")).toBeNull();
