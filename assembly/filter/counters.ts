@@ -80,8 +80,13 @@ const NOW_KV_ENTRIES: u32 = 49;
 const TOTAL_KV_DRIFTS: u32 = 50;
 const TOTAL_KV_DROPPED: u32 = 51;
 const TOTAL_INDEX_DROPS: u32 = 52;
+export const COUNT_PROMPT_PROGRAMS: u32 = 53;
+export const COUNT_PROMPT_PROGRAMS_BAD: u32 = 54;
+/** Prompts of pools with prompt programs, those rendered for the exact index and the others. */
+export const COUNT_PROMPTS_RENDERED: u32 = 55;
+export const COUNT_PROMPTS_NOT_RENDERED: u32 = 56;
 /** Counters with a name; the cell's further places are zero. */
-export const COUNTERS_NAMED: u32 = 53;
+export const COUNTERS_NAMED: u32 = 57;
 
 const names: usize = memory.data(72 * 4, 4);
 function name(index: u32, literal: string): void {
@@ -140,6 +145,10 @@ name(NOW_KV_ENTRIES, "kvEntries");
 name(TOTAL_KV_DRIFTS, "kvDrifts");
 name(TOTAL_KV_DROPPED, "kvEndpointsDropped");
 name(TOTAL_INDEX_DROPS, "indexEntriesDropped");
+name(COUNT_PROMPT_PROGRAMS, "promptProgramsTaken");
+name(COUNT_PROMPT_PROGRAMS_BAD, "promptProgramsRefused");
+name(COUNT_PROMPTS_RENDERED, "promptsRendered");
+name(COUNT_PROMPTS_NOT_RENDERED, "promptsNotRendered");
 
 /** The name (a Text) of the counter at `index` < COUNTERS_NAMED. */
 export function counterName(index: u32): usize {
@@ -315,6 +324,7 @@ export function meterTotals(): void {
   follow(COUNT_NO_CELL, "epp_workers_without_cell_total");
   follow(COUNT_SNAPSHOTS_BAD, "epp_snapshots_refused_total");
   follow(COUNT_POLICIES_BAD, "epp_policies_refused_total");
+  follow(COUNT_PROMPT_PROGRAMS_BAD, "epp_prompt_programs_refused_total");
   follow(COUNT_REWRITES, "epp_models_rewritten_total");
   follow(COUNT_REWRITES_MISSED, "epp_rewrites_missed_total");
   follow(COUNT_RESTORES_MISSED, "epp_responses_not_restored_total");

@@ -1,8 +1,9 @@
-// The control listener's side: snapshots, policies and index batches in, status out. Everything a sidecar sends is
-// checked here, once.
+// The control listener's side: snapshots, policies, prompt programs and index batches in, status out. Everything a
+// sidecar sends is checked here, once.
 //
 //   POST /v1/pools/<name>/snapshot   204, or 400 {"error":{"field","message"}}, 401, 413, 507 (table of pools full)
 //   POST /v1/pools/<name>/policy     likewise; a snapshot's 204 says which policy is in force (x-epp-policy-id)
+//   POST /v1/pools/<name>/prompts    likewise; a snapshot's 204 says which programs are in force (x-epp-prompts-id)
 //   POST /v1/pools/<name>/kv         200 or 400, 401, 409, 413, 503, 507: kv-ingest.ts
 //   GET  /status                     200, see status.ts
 //   anything else                    404
@@ -28,17 +29,26 @@ import {
 import { POOL_NAME_BYTES_MAX, SNAPSHOT_BYTES_MAX } from "../wire/limits";
 import { KV_BATCH_BYTES_MAX } from "../wire/kv-deltas";
 import { POLICY_BYTES_MAX } from "../wire/policy";
+import { PROMPTS_BYTES_MAX } from "../wire/prompt-programs";
 import { kvCheck } from "../flow/kv-batch";
 import { faultField, faultFieldBytes, faultMessage, faultMessageBytes } from "../pool/fault";
 import { policyId } from "../pool/policy";
 import { policyCheck } from "../pool/policy-check";
+import { promptProgramsId } from "../pool/prompt-programs";
+import { promptProgramsCheck } from "../pool/prompt-programs-check";
 import { snapshotCheck } from "../pool/snapshot";
 import { poolFind } from "../pool/table";
 import { controlToken, controlTokenBytes } from "./environment";
-import { COUNT_KV_BAD, COUNT_POLICIES_BAD, COUNT_SNAPSHOTS_BAD, countUp } from "./counters";
+import {
+  COUNT_KV_BAD,
+  COUNT_POLICIES_BAD,
+  COUNT_PROMPT_PROGRAMS_BAD,
+  COUNT_SNAPSHOTS_BAD,
+  countUp,
+} from "./counters";
 import { kvAnswerBytes, kvAnswerPtr, kvTake } from "./kv-ingest";
 import { H_AUTHORIZATION, H_METHOD, H_PATH, V_GET, V_POST } from "./names";
-import { refreshPools, registerPool, storePolicy, storeSnapshot } from "./pools";
+import { refreshPools, registerPool, storePolicy, storePromptPrograms, storeSnapshot } from "./pools";
 import { replyJson, replyTaken } from "./reply";
 import { statusPtr, statusWrite } from "./status";
 import { PHASE_CONTROL, PHASE_INGEST, setPhase, streamAdd, streamPrompt } from "./streams";
@@ -49,6 +59,7 @@ const T_POOLS = ascii("/v1/pools/");
 const T_SNAPSHOT = ascii("/snapshot");
 const T_POLICY = ascii("/policy");
 const T_KV = ascii("/kv");
+const T_PROMPTS = ascii("/prompts");
 const T_STATUS = ascii("/status");
 const T_BEARER = ascii("Bearer ");
 const answer: usize = memory.data(512);
@@ -69,13 +80,11 @@ function answerText(status: u32, field: usize, message: usize): u32 {
 }
 
 const T_FIELD_PATH = ascii("path");
-const T_NOT_FOUND = ascii(
-  "expected POST /v1/pools/<name>/snapshot, /v1/pools/<name>/policy or /v1/pools/<name>/kv, or GET /status",
-);
+const T_NOT_FOUND = ascii("expected POST /v1/pools/<name>/snapshot, policy, prompts or kv, or GET /status");
 const T_TOKEN = ascii("expected Bearer and the token of EPP_CONTROL_TOKEN");
 const T_BODY = ascii("body");
 const T_EMPTY = ascii(
-  "expected a snapshot of 64 to 262144 bytes, a policy of 64 to 98304 or an index batch of 64 to 65536",
+  "expected a snapshot of 64 to 262144 bytes, a policy of 64 to 98304, an index batch of 64 to 65536 or prompt programs of 64 to 16384",
 );
 const T_NAME = ascii("expected a pool name of 1 to 253 bytes");
 const T_FULL = ascii("16 pools are known already; remove one and restart the gateway");
@@ -123,11 +132,14 @@ function isStatusPath(path: usize, bytes: u32): bool {
 const KIND_SNAPSHOT: u32 = 0;
 const KIND_POLICY: u32 = 1;
 const KIND_KV: u32 = 2;
-const KIND_NONE: u32 = 3;
+const KIND_PROMPTS: u32 = 3;
+const KIND_NONE: u32 = 4;
 
 // How the path of each kind ends.
 function lastOf(kind: u32): usize {
-  return kind == KIND_SNAPSHOT ? T_SNAPSHOT : kind == KIND_POLICY ? T_POLICY : T_KV;
+  if (kind == KIND_SNAPSHOT) return T_SNAPSHOT;
+  if (kind == KIND_POLICY) return T_POLICY;
+  return kind == KIND_KV ? T_KV : T_PROMPTS;
 }
 
 function kindOf(path: usize, bytes: u32): u32 {
@@ -138,12 +150,27 @@ function kindOf(path: usize, bytes: u32): u32 {
 
 function bytesMaxOf(kind: u32): u32 {
   if (kind == KIND_SNAPSHOT) return SNAPSHOT_BYTES_MAX;
-  return kind == KIND_POLICY ? POLICY_BYTES_MAX : KV_BATCH_BYTES_MAX;
+  if (kind == KIND_POLICY) return POLICY_BYTES_MAX;
+  return kind == KIND_KV ? KV_BATCH_BYTES_MAX : PROMPTS_BYTES_MAX;
 }
 
 function check(kind: u32, ptr: usize, bytes: u32): bool {
   if (kind == KIND_SNAPSHOT) return snapshotCheck(ptr, bytes);
-  return kind == KIND_POLICY ? policyCheck(ptr, bytes) : kvCheck(ptr, bytes);
+  if (kind == KIND_POLICY) return policyCheck(ptr, bytes);
+  return kind == KIND_KV ? kvCheck(ptr, bytes) : promptProgramsCheck(ptr, bytes);
+}
+
+// The counter of those that are refused, and what the log calls them.
+function badOf(kind: u32): u32 {
+  if (kind == KIND_SNAPSHOT) return COUNT_SNAPSHOTS_BAD;
+  if (kind == KIND_POLICY) return COUNT_POLICIES_BAD;
+  return kind == KIND_KV ? COUNT_KV_BAD : COUNT_PROMPT_PROGRAMS_BAD;
+}
+
+function nameOf(kind: u32): string {
+  if (kind == KIND_SNAPSHOT) return "snapshot";
+  if (kind == KIND_POLICY) return "policy";
+  return kind == KIND_KV ? "index batch" : "prompt programs";
 }
 
 // Whether the path is that of a pool and ends in `last`.
@@ -193,20 +220,19 @@ export function controlBody(stream: usize, size: u32, endOfStream: bool): u32 {
     return ACTION_PAUSE;
   }
   if (kind == KIND_POLICY) storePolicy(name, nameBytes, pushed, bytes, now);
+  else if (kind == KIND_PROMPTS) storePromptPrograms(name, nameBytes, pushed, bytes, now);
   else storeSnapshot(name, nameBytes, pushed, bytes, now);
   refreshPools(<f64>now / 1000000);
-  replyTaken(policyId(poolFind(name, nameBytes)));
+  const pool = poolFind(name, nameBytes);
+  replyTaken(policyId(pool), promptProgramsId(pool));
   return ACTION_PAUSE;
 }
 
 function refusePushed(kind: u32): u32 {
-  countUp(
-    kind == KIND_SNAPSHOT ? COUNT_SNAPSHOTS_BAD : kind == KIND_POLICY ? COUNT_POLICIES_BAD : COUNT_KV_BAD,
-  );
+  countUp(badOf(kind));
   writeBegin(line, 512);
-  writeLiteral(
-    kind == KIND_SNAPSHOT ? "epp: snapshot" : kind == KIND_POLICY ? "epp: policy" : "epp: index batch",
-  );
+  writeLiteral("epp: ");
+  writeLiteral(nameOf(kind));
   writeLiteral(" refused: ");
   writeJsonInner(faultField(), faultFieldBytes());
   writeLiteral(": ");

@@ -1,6 +1,7 @@
 // Every fixed name the filter says to the host: headers, properties, shared-data keys, response details.
 import { ascii } from "../text/text";
 import { POLICY_ID_HEADER } from "../wire/policy";
+import { PROMPTS_ID_HEADER } from "../wire/prompt-programs";
 
 // Headers. Names and meanings: llm-d-router pkg/epp/metadata/consts.go, gateway-api-inference-extension
 // docs/proposals/004-endpoint-picker-protocol; Envoy's docs/root/configuration/http/http_filters/router_filter.rst.
@@ -47,6 +48,7 @@ export const H_SESSION_5 = ascii("session_id");
 
 /** Answer header of an accepted snapshot (wire/policy.ts, POLICY_ID_HEADER). */
 export const H_POLICY_ID = ascii(POLICY_ID_HEADER);
+export const H_PROMPTS_ID = ascii(PROMPTS_ID_HEADER);
 
 // Values.
 /** The next host on the list is tried when this one does not answer at all, never after it began to. */
@@ -79,6 +81,8 @@ export const K_SNAPSHOT = ascii("epp1/pool/");
 export const K_EPOCH = ascii("epp1/epoch/");
 export const K_POLICY = ascii("epp1/policy/");
 export const K_POLICY_EPOCH = ascii("epp1/policy-epoch/");
+export const K_PROMPTS = ascii("epp1/prompts/");
+export const K_PROMPTS_EPOCH = ascii("epp1/prompts-epoch/");
 export const K_CELL = ascii("epp1/cell/");
 export const K_RATES = ascii("epp1/rates/");
 export const K_JOURNAL = ascii("epp1/journal/");

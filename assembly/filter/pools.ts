@@ -1,5 +1,5 @@
-// Pools in shared data: the registry of names, each pool's snapshot and policy with their epochs; and which pool a
-// request belongs to.
+// Pools in shared data: the registry of names, each pool's snapshot, policy and prompt programs with their epochs; and
+// which pool a request belongs to.
 import { CAS_CREATE, STATUS_OK } from "../abi/constants";
 import { inboxMark, inboxReset } from "../abi/inbox";
 import { property, sharedGet, sharedSet, valueBytes, valueCas, valuePtr } from "../abi/host";
@@ -21,16 +21,31 @@ import {
 } from "../pool/table";
 import { policySequence, policySkip, policyTake } from "../pool/policy";
 import { policyCheck } from "../pool/policy-check";
+import { promptProgramsSequence, promptProgramsSkip, promptProgramsTake } from "../pool/prompt-programs";
+import { promptProgramsCheck } from "../pool/prompt-programs-check";
 import { snapshotCheck } from "../pool/snapshot";
 import { POLICY_BYTES_MAX } from "../wire/policy";
+import { PROMPTS_BYTES_MAX } from "../wire/prompt-programs";
 import {
   COUNT_POLICIES,
   COUNT_POLICIES_BAD,
+  COUNT_PROMPT_PROGRAMS,
+  COUNT_PROMPT_PROGRAMS_BAD,
   COUNT_SNAPSHOTS,
   COUNT_SNAPSHOTS_BAD,
   countUp,
 } from "./counters";
-import { K_EPOCH, K_POLICY, K_POLICY_EPOCH, K_POOLS, K_SNAPSHOT, P_CLUSTER, P_ROUTE_POOL } from "./names";
+import {
+  K_EPOCH,
+  K_POLICY,
+  K_POLICY_EPOCH,
+  K_POOLS,
+  K_PROMPTS,
+  K_PROMPTS_EPOCH,
+  K_SNAPSHOT,
+  P_CLUSTER,
+  P_ROUTE_POOL,
+} from "./names";
 
 /** The registry of names is read again when the last reading is older than this. */
 const REGISTRY_MS: f64 = 250;
@@ -122,6 +137,18 @@ export function storePolicy(name: usize, bytes: u32, policy: usize, policyBytes:
   storeEpoch(K_POLICY_EPOCH, name, bytes, nowNs);
 }
 
+/** Stores checked prompt programs likewise. */
+export function storePromptPrograms(
+  name: usize,
+  bytes: u32,
+  programs: usize,
+  programsBytes: u32,
+  nowNs: u64,
+): void {
+  sharedSet(keyBuffer, namedKey(K_PROMPTS, name, bytes), programs, programsBytes);
+  storeEpoch(K_PROMPTS_EPOCH, name, bytes, nowNs);
+}
+
 function storeEpoch(prefix: usize, name: usize, bytes: u32, nowNs: u64): void {
   store<u64>(epochBuffer, nowNs);
   store<f64>(epochBuffer, <f64>nowNs / 1000000, 8);
@@ -137,7 +164,7 @@ export function freshenPools(nowMs: f64): void {
   if (nowMs - refreshedMs > FRESH_MS || nowMs < refreshedMs) refreshPools(nowMs);
 }
 
-/** Takes new policies and snapshots in, and lets go of the load figures of those that are too old. */
+/** Takes new policies, prompt programs and snapshots in, and lets go of the load figures of those that are too old. */
 export function refreshPools(nowMs: f64): void {
   refreshedMs = nowMs;
   if (nowMs - registryReadMs > REGISTRY_MS || nowMs < registryReadMs) {
@@ -149,6 +176,7 @@ export function refreshPools(nowMs: f64): void {
     // The policy last: it is stored before a pool's first snapshot, so whoever has seen that one sees it too.
     refreshPool(pool);
     refreshPolicy(pool);
+    refreshPromptPrograms(pool);
     inboxReset(mark);
     if (poolHasSnapshot(pool) && nowMs - poolReceivedMs(pool) > snapshotAgeMaxMs) poolIgnoreLoad(pool);
   }
@@ -169,6 +197,23 @@ function refreshPolicy(pool: u32): void {
   }
   countUp(COUNT_POLICIES);
   policyTake(pool, valuePtr(), valueBytes(), sequence, receivedMs);
+}
+
+function refreshPromptPrograms(pool: u32): void {
+  const name = poolName(pool);
+  const bytes = poolNameBytes(pool);
+  if (sharedGet(keyBuffer, namedKey(K_PROMPTS_EPOCH, name, bytes)) != STATUS_OK || valueBytes() != 16) return;
+  const sequence = load<u64>(valuePtr());
+  const receivedMs = load<f64>(valuePtr(), 8);
+  if (sequence == promptProgramsSequence(pool)) return;
+  if (sharedGet(keyBuffer, namedKey(K_PROMPTS, name, bytes)) != STATUS_OK) return;
+  if (valueBytes() > <u32>PROMPTS_BYTES_MAX || !promptProgramsCheck(valuePtr(), valueBytes())) {
+    countUp(COUNT_PROMPT_PROGRAMS_BAD);
+    promptProgramsSkip(pool, sequence);
+    return;
+  }
+  countUp(COUNT_PROMPT_PROGRAMS);
+  promptProgramsTake(pool, valuePtr(), valueBytes(), sequence, receivedMs);
 }
 
 function refreshPool(pool: u32): void {

@@ -16,7 +16,7 @@ import {
 } from "../text/text";
 import { API_ANTHROPIC_COUNT_TOKENS, API_ANTHROPIC_MESSAGES } from "../prompt/api";
 import { COUNT_ERRORS, countUp, meterError } from "./counters";
-import { H_CONTENT_TYPE, H_DROPPED_REASON, H_POLICY_ID, V_JSON } from "./names";
+import { H_CONTENT_TYPE, H_DROPPED_REASON, H_POLICY_ID, H_PROMPTS_ID, V_JSON } from "./names";
 
 export const REFUSED_NO_ENDPOINTS: u32 = 0;
 export const REFUSED_NO_SNAPSHOT: u32 = 1;
@@ -133,16 +133,21 @@ export function replyJson(status: u32, json: usize, bytes: u32): void {
   sendLocalResponse(status, T_CONTROL, json, bytes, pairs, replyHeadersBytes());
 }
 
-const idText: usize = memory.data(24);
+const idTexts: usize = memory.data(2 * 24);
 
-/** Answers a push that was taken; `policyId` is that of the pool's policy in force, 0 = none. */
-export function replyTaken(policyId: u64): void {
-  writeBegin(idText, 24);
-  writeU64(policyId);
-  const idBytes = writeLength();
+/** Answers a push that was taken, with the ids of the pool's policy and prompt programs in force, 0 = none. */
+export function replyTaken(policyId: u64, promptProgramsId: u64): void {
   replyHeadersBegin();
-  replyHeader(H_POLICY_ID, textBytes(H_POLICY_ID), idText, idBytes);
+  replyId(H_POLICY_ID, policyId, idTexts);
+  replyId(H_PROMPTS_ID, promptProgramsId, idTexts + 24);
   const pairs = replyHeadersEnd();
   sendLocalResponse(204, T_CONTROL, body, 0, pairs, replyHeadersBytes());
 }
 const T_CONTROL = ascii("epp_control");
+
+// Headers are kept by address until the list is encoded: each id has its own text.
+function replyId(header: usize, id: u64, text: usize): void {
+  writeBegin(text, 24);
+  writeU64(id);
+  replyHeader(header, textBytes(header), text, writeLength());
+}

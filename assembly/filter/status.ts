@@ -36,6 +36,12 @@ import { rowAddressLen, rowAddressPtr, rowNameLen, rowNamePtr } from "../pool/la
 import { poolMeanTokens } from "../pool/means";
 import { policyId, policyKnown, policyObjectives, policyReceivedMs, policyRules } from "../pool/policy";
 import {
+  promptModelCount,
+  promptProgramCount,
+  promptProgramsId,
+  promptProgramsReceivedMs,
+} from "../pool/prompt-programs";
+import {
   prefillBaseMs,
   prefillSamples,
   prefillTokenMs,
@@ -141,6 +147,7 @@ function writePool(pool: u32, now: f64): bool {
   figure("meanUncachedTokens", poolMeanTokens(pool, NaN));
   writeTransfer(pool);
   writePolicy(pool, now);
+  writePromptPrograms(pool, now);
   writeKvIndex(pool);
   writeLiteral(',"endpoints":[');
   let isFirst = true;
@@ -179,6 +186,17 @@ function writePolicy(pool: u32, now: f64): void {
   writeU64(policyObjectives(pool));
   writeLiteral(',"rewriteRules":');
   writeU64(policyRules(pool));
+}
+
+// The prompt programs in force, likewise.
+function writePromptPrograms(pool: u32, now: f64): void {
+  writeLiteral(',"promptProgramsId":');
+  writeU64(promptProgramsId(pool));
+  figure("promptProgramsAgeMs", Math.max(0, now - promptProgramsReceivedMs(pool)));
+  writeLiteral(',"promptPrograms":');
+  writeU64(promptProgramCount(pool));
+  writeLiteral(',"promptModels":');
+  writeU64(promptModelCount(pool));
 }
 
 function writeEndpoint(row: u32, now: f64): void {
