@@ -27,6 +27,16 @@ import {
 import { candidateCount, candidateRow, candidatesAdd, candidatesReset } from "../schedule/candidates";
 import { requestSetTieKey, requestSetTokens } from "../schedule/request";
 import {
+  exactKeys,
+  exactMatch,
+  forgetRendered,
+  lookUpRendered,
+  renderedBytes,
+  renderedPart,
+  renderedTokens,
+  usesExact,
+} from "./rendered";
+import {
   F_EARLY,
   F_HAS_PROMPT,
   S_CONTENT_LENGTH,
@@ -71,12 +81,22 @@ function serves(row: u32, model: u64): bool {
   return false;
 }
 
+// Keys of the prompt at hand that each slot's endpoint holds, counted from the start; u16[slots].
+const keysHeld: usize = memory.data(256 * 2, 2);
+
+/** Keys of the measured prompt that the candidate in `slot` holds, or computes right now; 0 = none. */
+export function heldKeys(slot: u32): u32 {
+  return <u32>load<u16>(keysHeld + ((<usize>slot) << 1));
+}
+
 /** Fills the candidates' MATCHED and UNCACHED columns, and the stream's own sizes; `stream` 0 = no prompt is known. */
 export function measurePrompt(stream: usize, pool: u32, model: u64): void {
   const perToken = bytesPerToken(stream, pool);
   let promptTokens: f64 = 0;
   let matchable: f64 = 0;
+  let bytesOfToken = perToken;
   let isKnown = false;
+  forgetRendered();
   if (stream != 0 && hasFlag(stream, F_HAS_PROMPT)) {
     const chain = streamChain(stream);
     const root = keyRoot(stream, pool, model);
@@ -90,14 +110,29 @@ export function measurePrompt(stream: usize, pool: u32, model: u64): void {
     matchable = keys == 0 ? 0 : <f64>chainDepthBytes(chain, keys - 1) / perToken;
     indexLookup(chain, root, pool, candidateCount());
     isKnown = true;
+    if (lookUpRendered(stream, pool)) {
+      promptTokens = renderedTokens(expectedTextBytes(stream, renderedBytes()), perToken);
+      matchable = promptTokens * renderedPart();
+      bytesOfToken = Math.max(textBytes, 1) / promptTokens;
+    }
   }
   if (stream != 0) store<u32>(stream, <u32>promptTokens, S_PROMPT_TOKENS);
   requestSetTokens(promptTokens, matchable, promptTokens);
   let deepest: u32 = 0;
   for (let i: u32 = 0; i < candidateCount(); i++) {
     const row = candidateRow(i);
-    if (isKnown) deepest = max(deepest, matchedKeys(row % POOL_ENDPOINTS_MAX));
-    const matched = isKnown ? <f64>matchedBytes(streamChain(stream), row % POOL_ENDPOINTS_MAX) / perToken : 0;
+    const slot = row % POOL_ENDPOINTS_MAX;
+    let keys: u32 = 0;
+    let matched: f64 = 0;
+    if (isKnown && usesExact(row)) {
+      keys = exactKeys(stream, row);
+      matched = exactMatch(stream, row, keys, promptTokens, bytesOfToken);
+    } else if (isKnown) {
+      keys = matchedKeys(slot);
+      matched = <f64>matchedBytes(streamChain(stream), slot) / bytesOfToken;
+    }
+    deepest = max(deepest, keys);
+    store<u16>(keysHeld + ((<usize>slot) << 1), <u16>keys);
     setRowF64(COLUMN_MATCHED_TOKENS, row, matched);
     setRowF64(COLUMN_UNCACHED_TOKENS, row, promptTokens - matched);
   }

@@ -11,7 +11,6 @@ import {
   rowU32,
   setRowF64,
 } from "../pool/rows";
-import { matchedKeys } from "../prefix/index";
 import { apiAnswersAtOnce, apiKeepsPrefix } from "../prompt/api";
 import { promptMaxTokens } from "../prompt/record";
 import { noteFirstToken, releaseRequest, releaseTokens, reserve, reserveRequest } from "../flow/reservations";
@@ -19,6 +18,7 @@ import { poolNoteAnswer, poolNoteTokens } from "../pool/means";
 import { tpotSloAdd, tpotSloRemove } from "../flow/tpot-slos";
 import { prefillBaseMs, prefillTokenMs, rateBegin, rateFirstToken, rateTpot, ratesOf } from "../pool/rates";
 import { noteTransfer, transferTokenMs } from "../pool/transfer";
+import { heldKeys } from "./candidates";
 import { COUNT_MATCHED_TOKENS, COUNT_PROMPT_TOKENS, countUp } from "./counters";
 import { meterDecodeLeg } from "./disaggregation-metrics";
 import {
@@ -86,7 +86,7 @@ export function commit(stream: usize, pool: u32, now: f64): void {
   store<f64>(stream, now, S_DECIDED);
   if (!hasPrompt) return;
   poolNoteTokens(pool, uncached, promptTokens);
-  const keys = matchedKeys(row % POOL_ENDPOINTS_MAX);
+  const keys = heldKeys(row % POOL_ENDPOINTS_MAX);
   store<u16>(stream, <u16>keys, S_KEYS_MATCHED);
   store<u32>(stream, row, S_PREFIX_ROW);
   if (keys == 0) setRowF64(COLUMN_COLD_USED_MS, row, now);

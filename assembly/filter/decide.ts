@@ -18,7 +18,6 @@ import { COLUMN_GENERATION, rowU32 } from "../pool/rows";
 import { rowAddressLen, rowAddressPtr } from "../pool/labels";
 import { NO_POOL, poolHasSnapshot, poolName, poolNameBytes } from "../pool/table";
 import { hashBytes, mixPair } from "../text/hash";
-import { matchedKeys } from "../prefix/index";
 import { promptLoraHash, promptMaxTokens } from "../prompt/record";
 import {
   requestReset,
@@ -72,7 +71,8 @@ import {
 import { publish, sync } from "./worker";
 import { commit } from "./commit";
 import { streamModelBytes, streamModelPtr } from "./rewrite";
-import { gatherCandidates, measurePrompt } from "./candidates";
+import { gatherCandidates, heldKeys, measurePrompt } from "./candidates";
+import { indexName, mayRender } from "./rendered";
 import { RUNS_PREFILL } from "../schema/wanted-stages";
 import { decisionName } from "./disaggregation-metrics";
 import { explain } from "./explain";
@@ -207,7 +207,7 @@ function rememberDestinations(stream: usize): void {
 }
 
 function isCached(stream: usize, row: u32): bool {
-  return hasFlag(stream, F_HAS_PROMPT) && matchedKeys(row % POOL_ENDPOINTS_MAX) > 0;
+  return hasFlag(stream, F_HAS_PROMPT) && heldKeys(row % POOL_ENDPOINTS_MAX) > 0;
 }
 
 // Of a prompt that another endpoint computes nothing is reserved as uncached where it is decoded.
@@ -223,7 +223,7 @@ function describe(stream: usize, blind: bool): u32 {
     countUp(COUNT_BY_LOAD);
     return DECIDED_BY_LOAD;
   }
-  return matchedKeys(destinationRow(stream, 0) % POOL_ENDPOINTS_MAX) > 0 ? DECIDED_BY_PREFIX : DECIDED_COLD;
+  return heldKeys(destinationRow(stream, 0) % POOL_ENDPOINTS_MAX) > 0 ? DECIDED_BY_PREFIX : DECIDED_COLD;
 }
 
 const destination: usize = memory.data(320);
@@ -263,9 +263,17 @@ function exposeDecision(stream: usize, pool: u32, kind: u32, runs: u32): void {
   writeU64(promptTokens);
   writeLiteral(" matched_tokens=");
   writeU64(promptTokens - min(promptTokens, uncachedAtDecode(stream)));
+  exposeIndex(pool, row);
   exposeStages(stream, runs);
   exposePolicy(stream);
   setFilterState(S_DECISION, state, writeLength());
+}
+
+// Which index the match is of, where there may be two.
+function exposeIndex(pool: u32, row: u32): void {
+  if (!mayRender(pool)) return;
+  writeLiteral(" index=");
+  writeText(indexName(row));
 }
 
 // What runs elsewhere, where anything does.

@@ -4,7 +4,7 @@
 //   10.0.0.2:8000 match=2048 queued=512 wait=41.5 prefill=6.1 ttft=47.6 tpot=21 cost=48.1 broken=0; …
 //
 // (one line; the EXPLAINED_MAX best candidates, ms and tokens; tpot is null while unknown, broken is by how much wishes
-// would be). The text waits for the
+// would be; with prompt programs a match is followed by index=, exact or approximate). The text waits for the
 // response's headers in one of EXPLAINS places; when all are taken the oldest goes, and its response has no header.
 import { MAP_RESPONSE_HEADERS } from "../abi/constants";
 import { replaceHeader } from "../abi/host";
@@ -30,8 +30,9 @@ import {
 } from "../schedule/latency-picker";
 import { requestPromptTokens } from "../schedule/request";
 import { POOL_ENDPOINTS_MAX } from "../wire/limits";
-import { writeBegin, writeBytes, writeF64, writeLength, writeLiteral } from "../text/text";
+import { writeBegin, writeBytes, writeF64, writeLength, writeLiteral, writeText } from "../text/text";
 import { H_EXPLAIN } from "./names";
+import { indexName, mayRender } from "./rendered";
 import { F_EXPLAIN, S_CONTEXT, clearFlag, hasFlag } from "./streams";
 
 /** Requests of one worker whose explanations wait for their responses. */
@@ -119,6 +120,10 @@ function writeCandidate(index: u32, isLatency: bool): void {
   writeLiteral("; ");
   writeBytes(rowAddressPtr(row), rowAddressLen(row));
   figure(" match=", candidateF64(COLUMN_MATCHED_TOKENS, index));
+  if (mayRender(row / POOL_ENDPOINTS_MAX)) {
+    writeLiteral(" index=");
+    writeText(indexName(row));
+  }
   figure(" queued=", candidateF64(COLUMN_INFLIGHT_TOKENS, index));
   if (!isLatency) return figure(" score=", totalOf(index));
   figure(" wait=", costWaitMs(index));

@@ -13,8 +13,8 @@ import {
   rowU32,
 } from "../pool/rows";
 import { prefillBaseMs, prefillTokenMs, rateBegin, rateFirstToken, ratesOf } from "../pool/rates";
-import { matchedKeys } from "../prefix/index";
 import { noteFirstToken, releaseRequest, releaseTokens, reserve } from "../flow/reservations";
+import { heldKeys } from "./candidates";
 import { insertKeys, removeKeys } from "./prefix-keys";
 import {
   F_PREFILL_NOTED,
@@ -71,7 +71,7 @@ export function legBegin(stream: usize, row: u32, other: u32, lacking: u32, tran
 export function legMove(leg: usize, row: u32): void {
   store<u32>(leg, row);
   store<u16>(leg, <u16>rowU32(COLUMN_GENERATION, row), LEG_GENERATION);
-  store<u16>(leg, <u16>matchedKeys(row % POOL_ENDPOINTS_MAX), LEG_KEYS);
+  store<u16>(leg, <u16>heldKeys(row % POOL_ENDPOINTS_MAX), LEG_KEYS);
   store<u32>(leg, <u32>Math.max(rowF64(COLUMN_UNCACHED_TOKENS, row), 0), LEG_UNCACHED);
 }
 

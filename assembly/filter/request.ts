@@ -61,6 +61,7 @@ import {
   requestPrefersAvailable,
   walkHeaders,
 } from "./request-headers";
+import { beginRendering } from "./rendered";
 import { givesModel, notePolicyHeaders, noteUnread, rewriteModel, wantsRewrite } from "./rewrite";
 import { apiIsSplit } from "./stages";
 import {
@@ -134,6 +135,7 @@ export function requestHeaders(context: u32, root: u32, config: u32, endOfStream
   }
   chainReset(streamChain(stream));
   promptBegin(streamPrompt(stream), api, streamChain(stream));
+  beginRendering(stream, pool, api);
   setFlag(stream, F_HAS_PROMPT);
   setPhase(stream, PHASE_READING);
   return ACTION_PAUSE;

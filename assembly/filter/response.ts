@@ -50,6 +50,7 @@ import {
   V_EVENT_STREAM,
 } from "./names";
 import { abandonPrefill } from "./prefill";
+import { endRendering } from "./rendered";
 import { hasHost } from "./stages";
 import {
   F_ANSWERED,
@@ -263,6 +264,7 @@ export function streamEnded(stream: usize, config: u32): void {
     releaseReservation(stream);
   }
   chainRelease(streamChain(stream));
+  endRendering(stream);
 }
 
 // The decode endpoint has not got the prompt; and whether the pod's sidecar had it computed elsewhere is not known.

@@ -47,6 +47,11 @@ export function exactBytes(slot: u32): u32 {
   return heldCells(slot) * BLOCK_BYTES;
 }
 
+/** Tokens of it that are cached there in any tier. */
+export function exactHeldTokens(slot: u32): f64 {
+  return heldCells(slot) == 0 ? 0 : <f64>(load<u32>(values + ((<usize>slot) << 2)) & KV_TOKENS_MAX);
+}
+
 /** Tokens of it that are cached there, those in slower tiers by their weight; 0 where the row is not exact. */
 export function exactTokens(slot: u32): f64 {
   return load<f64>(tokens + ((<usize>slot) << 3));

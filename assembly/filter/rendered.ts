@@ -1,0 +1,164 @@
+// What the engines' own word makes of a prompt that was rendered: tokens that each has cached, per endpoint.
+//
+// Of an endpoint whose cache is known exactly the exact index counts, and of the approximate one only what is being
+// computed there right now: a burst of requests with one new prefix finds it before the engine tells of it. A prompt
+// that was not rendered, and an endpoint that is not known exactly, go by the approximate index.
+import { POOLS_MAX, POOL_ENDPOINTS_MAX } from "../wire/limits";
+import { ascii } from "../text/text";
+import { KV_CELL_BYTES } from "../wire/kv-deltas";
+import { promptModelCount } from "../pool/prompt-programs";
+import { CELLS_BYTES, cellsBytes, cellsCount, cellsRelease } from "../prefix/cells";
+import { chainDepthBytes, chainKeyCount, chainTextBytes } from "../prefix/chain";
+import { exactBytes, exactHeldTokens, exactLookup, exactTokens } from "../prefix/exact-lookup";
+import { isExact } from "../prefix/exact-rows";
+import { inFlightKeys } from "../prefix/index";
+import { API_CHAT, API_COMPLETIONS } from "../prompt/api";
+import { renderOf } from "../prompt/layout";
+import { promptRender } from "../prompt/record";
+import { RENDER_BYTES, renderBegin } from "../prompt/render";
+import { RENDER_API, RENDER_CHANGED } from "../prompt/render-layout";
+import { renderOutcome, renderRoot } from "../prompt/render-outcome";
+import { candidateCount, candidateRow } from "../schedule/candidates";
+import { meterRendered } from "./prompt-metrics";
+import { streamModelBytes, streamModelPtr } from "./rewrite";
+import { F_EARLY, S_API, S_KEY_ROOT, hasFlag, streamChain, streamPrompt, streamSlot } from "./streams";
+
+// One render record and its cells a stream's place. Only those of streams in pools with programs are ever touched.
+const records: usize = memory.data(4096 * 280, 8);
+const RECORD_BYTES: usize = 280;
+if (RENDER_BYTES + CELLS_BYTES != RECORD_BYTES) unreachable();
+
+function renderRecord(stream: usize): usize {
+  return records + <usize>streamSlot(stream) * RECORD_BYTES;
+}
+function cellsOf(stream: usize): usize {
+  return renderRecord(stream) + RENDER_BYTES;
+}
+
+/** A body of `api` begins: where the pool has prompt programs its prompt is rendered while it is read. */
+export function beginRendering(stream: usize, pool: u32, api: u32): void {
+  if (promptModelCount(pool) == 0 || (api != API_CHAT && api != API_COMPLETIONS)) return;
+  renderBegin(renderRecord(stream), pool, cellsOf(stream));
+  promptRender(streamPrompt(stream), renderRecord(stream));
+}
+
+/** Gives the rendered prompt's keys back. Calling it again is harmless. */
+export function endRendering(stream: usize): void {
+  if (renderOf(streamPrompt(stream)) != 0) cellsRelease(cellsOf(stream));
+}
+
+/** Whether prompts of the pool are rendered at all. */
+export function mayRender(pool: u32): bool {
+  return pool < <u32>POOLS_MAX && promptModelCount(pool) > 0;
+}
+
+const EXACT = ascii("exact");
+const APPROXIMATE = ascii("approximate");
+
+/** Name (a Text) of the index that the decision at hand goes by at `row`. */
+export function indexName(row: u32): usize {
+  return usesExact(row) ? EXACT : APPROXIMATE;
+}
+
+// The prompt of the decision at hand: whether the exact index counts, the bytes of all of it and those with keys.
+let isRendered: bool = false;
+let wholeBytes: f64 = 0;
+let keyedBytes: f64 = 0;
+
+/** Whether the decision at hand goes by the exact index at `row`. */
+export function usesExact(row: u32): bool {
+  return isRendered && isExact(row);
+}
+
+/** The decision at hand is one without a prompt that could be rendered. */
+export function forgetRendered(): void {
+  isRendered = false;
+}
+
+/** Looks the stream's prompt up in the exact index of `pool`. False: it was not rendered, and the approximate one counts. */
+export function lookUpRendered(stream: usize, pool: u32): bool {
+  isRendered = false;
+  if (promptModelCount(pool) == 0) return false;
+  const reason = outcomeOf(stream);
+  meterRendered(pool, reason);
+  if (reason != 0) return false;
+  isRendered = true;
+  const cells = cellsOf(stream);
+  const root = renderRoot(renderRecord(stream), streamModelPtr(stream), streamModelBytes(stream));
+  exactLookup(cells, root, pool);
+  wholeBytes = <f64>cellsBytes(cells);
+  keyedBytes = <f64>(cellsCount(cells) * KV_CELL_BYTES);
+  cellsRelease(cells);
+  return true;
+}
+
+function outcomeOf(stream: usize): u32 {
+  const api = load<u32>(stream, S_API);
+  if (api != API_CHAT && api != API_COMPLETIONS) return RENDER_API;
+  // The pool had no programs when the body began.
+  if (renderOf(streamPrompt(stream)) == 0) return RENDER_CHANGED;
+  const isWhole = !hasFlag(stream, F_EARLY);
+  return renderOutcome(renderRecord(stream), streamModelPtr(stream), streamModelBytes(stream), isWhole);
+}
+
+/** Bytes of the rendered prompt, as far as it was read. */
+export function renderedBytes(): u32 {
+  return <u32>wholeBytes;
+}
+
+/** The part of it that an engine could have cached: its whole cells. */
+export function renderedPart(): f64 {
+  return wholeBytes == 0 ? 0 : keyedBytes / wholeBytes;
+}
+
+/**
+ * Tokens of the rendered prompt, of which there are `bytes` in all: those that the engine with the longest match counts,
+ * and the rest, at least one token, at `bytesPerToken`.
+ */
+export function renderedTokens(bytes: f64, bytesPerToken: f64): f64 {
+  let held: f64 = 0;
+  let depth: f64 = 0;
+  for (let i: u32 = 0; i < candidateCount(); i++) {
+    const slot = candidateRow(i) % POOL_ENDPOINTS_MAX;
+    held = Math.max(held, exactHeldTokens(slot));
+    depth = Math.max(depth, <f64>exactBytes(slot));
+  }
+  return held + Math.max((bytes - depth) / bytesPerToken, 1);
+}
+
+/**
+ * Keys of the stream's chain that the engine at `row`, known exactly, holds or is about to: those up to the text that it
+ * holds, and behind them what it computes right now.
+ */
+export function exactKeys(stream: usize, row: u32): u32 {
+  return inFlightKeys(streamChain(stream), load<u64>(stream, S_KEY_ROOT), row, heldKeys(stream, row));
+}
+
+/**
+ * Tokens of the prompt that it has cached or is about to; never all of them, as engines compute the last one anew.
+ * `keys`: exactKeys() of it; of the chain's text `bytesPerToken` make a token.
+ */
+export function exactMatch(stream: usize, row: u32, keys: u32, promptTokens: f64, bytesPerToken: f64): f64 {
+  let matched = exactTokens(row % POOL_ENDPOINTS_MAX);
+  const isBeyond = keys > heldKeys(stream, row);
+  if (isBeyond) {
+    matched = Math.max(matched, <f64>chainDepthBytes(streamChain(stream), keys - 1) / bytesPerToken);
+  }
+  return Math.max(Math.min(matched, promptTokens - 1), 0);
+}
+
+// Keys of the chain, which is of the contents alone, that stand for no more than the engine holds of the rendered text.
+// The literals are taken to be spread evenly over it.
+function heldKeys(stream: usize, row: u32): u32 {
+  const chain = streamChain(stream);
+  const depth = <f64>exactBytes(row % POOL_ENDPOINTS_MAX);
+  const bytes = wholeBytes == 0 ? 0 : (depth * <f64>chainTextBytes(chain)) / wholeBytes;
+  let from: u32 = 0;
+  let to = chainKeyCount(chain);
+  while (from < to) {
+    const middle = (from + to) >> 1;
+    if (<f64>chainDepthBytes(chain, middle) <= bytes) from = middle + 1;
+    else to = middle;
+  }
+  return from;
+}
