@@ -8,6 +8,9 @@ import { StaticDiscovery } from "./discovery/static.ts";
 import type { DiscoverySettings, PoolSettings, Settings } from "./config/settings.ts";
 import type { TransportFactory } from "./endpoint-monitor.ts";
 import { type BlockSink, NO_SINK } from "./kv-events/block-sink.ts";
+import { EntryBudget } from "./kv-index/entry-budget.ts";
+import { KvIndex } from "./kv-index/kv-index.ts";
+import { KvPush } from "./kv-index/kv-push.ts";
 import { type Logger, makeLogger } from "./log.ts";
 import { Pool } from "./pool.ts";
 import { ControlClient } from "./push/control-client.ts";
@@ -27,7 +30,7 @@ export interface Replacements {
   readonly resolver?: NameResolver;
   readonly random?: () => number;
   readonly environment?: NodeJS.ProcessEnv;
-  /** Follows what the replicas' caches hold. */
+  /** Follows what the replicas' caches hold, instead of the index that is brought to the gateway. */
   readonly blockSink?: BlockSink;
   /** A source of another kind, or another timing; undefined = the one of the settings. */
   readonly makeDiscovery?: (settings: DiscoverySettings) => Discovery | undefined;
@@ -37,6 +40,8 @@ export interface Replacements {
 export class Sidecar {
   readonly pools: readonly Pool[];
   readonly pushers: Pusher[] = [];
+  /** Of the pools with an exact index. */
+  readonly kvPushes: KvPush[] = [];
   /** Port of the own HTTP server; 0 = none. */
   httpPort = 0;
   private readonly ticker = new Ticker();
@@ -44,6 +49,8 @@ export class Sidecar {
   private readonly status: StatusReader;
   private readonly server: StatusServer;
   private readonly log: Logger;
+  private readonly budget = new EntryBudget();
+  private readonly indexes = new Map<Pool, KvIndex>();
   private stopping = false;
   private snapshotId = Date.now();
 
@@ -62,6 +69,7 @@ export class Sidecar {
     const source = {
       pools: this.pools,
       pushers: this.pushers,
+      kvPushes: this.kvPushes,
       status: this.status,
       now: () => this.ticker.now(),
     };
@@ -75,7 +83,9 @@ export class Sidecar {
     if (http !== null) this.httpPort = await this.server.listen(http.host, http.port);
     for (const pool of this.pools) {
       const log = this.log.child({ pool: pool.name });
-      this.pushers.push(new Pusher(pool, this.control, this.ticker, () => this.nextSnapshotId(), log));
+      const pusher = new Pusher(pool, this.control, this.ticker, () => this.nextSnapshotId(), log);
+      this.pushers.push(pusher);
+      this.startIndex(pusher, log);
       pool.start();
     }
     this.status.start();
@@ -91,7 +101,7 @@ export class Sidecar {
     if (this.stopping) return;
     this.stopping = true;
     this.status.stop();
-    for (const pusher of this.pushers) pusher.stop();
+    for (const push of [...this.pushers, ...this.kvPushes]) push.stop();
     for (const pool of this.pools) pool.stop();
     await this.control.close();
     if (this.httpPort !== 0) await this.server.close();
@@ -99,20 +109,32 @@ export class Sidecar {
   }
 
   readiness(): Readiness {
-    return readinessOf(this.pushers, this.stopping, this.ticker.now());
+    return readinessOf(this.pushers, this.kvPushes, this.stopping, this.ticker.now());
   }
 
   private makePool(settings: PoolSettings, makeTransport: TransportFactory): Pool {
     const { replacements } = this;
-    return new Pool(settings, {
+    const isIndexed = settings.kvEvents !== null && replacements.blockSink === undefined;
+    const index = isIndexed ? new KvIndex(this.budget, () => this.ticker.now()) : null;
+    const pool = new Pool(settings, {
       ticker: this.ticker,
       discovery: replacements.makeDiscovery?.(settings.discovery) ?? this.makeDiscovery(settings),
       makeTransport,
       random: replacements.random ?? Math.random,
       log: this.log.child({ pool: settings.name }),
       environment: replacements.environment ?? process.env,
-      blockSink: replacements.blockSink ?? NO_SINK,
+      blockSink: index ?? replacements.blockSink ?? NO_SINK,
     });
+    if (index !== null) this.indexes.set(pool, index);
+    return pool;
+  }
+
+  private startIndex(pusher: Pusher, log: Logger): void {
+    const index = this.indexes.get(pusher.pool);
+    if (index === undefined) return;
+    const push = new KvPush(pusher.pool.name, index, pusher, this.control, this.ticker, log);
+    pusher.onSlotsTaken = () => push.slotsChanged();
+    this.kvPushes.push(push);
   }
 
   private makeDiscovery({ name, discovery: settings }: PoolSettings): Discovery {

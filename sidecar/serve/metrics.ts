@@ -1,12 +1,14 @@
 // The sidecar's own Prometheus metrics, read from the running parts at the moment of a scrape.
 import { collectDefaultMetrics, Registry } from "prom-client";
 import type { EndpointMonitor } from "../endpoint-monitor.ts";
+import type { KvPush } from "../kv-index/kv-push.ts";
 import type { Pool } from "../pool.ts";
 import type { Pusher } from "../push/pusher.ts";
 import type { PollCounts } from "../scrape/poller.ts";
 import type { StatusFigure } from "./gateway-status.ts";
 import { type Add, adderOf, type Row } from "./metric-adder.ts";
 import { addKvEventsMetrics } from "./kv-events-metrics.ts";
+import { addKvIndexMetrics } from "./kv-index-metrics.ts";
 import { addPromptMetrics } from "./prompt-metrics.ts";
 import { addScalingMetrics } from "./scaling-metrics.ts";
 import type { StatusReader } from "./status-reader.ts";
@@ -15,6 +17,7 @@ import type { StatusReader } from "./status-reader.ts";
 export interface MetricsSource {
   readonly pools: readonly Pool[];
   readonly pushers: readonly Pusher[];
+  readonly kvPushes: readonly KvPush[];
   readonly status: StatusReader;
   now(): number;
 }
@@ -31,6 +34,7 @@ export function makeRegistry(source: MetricsSource): Registry {
   addGatewayMetrics(add, source);
   addScalingMetrics(add, source);
   addKvEventsMetrics(add, source);
+  addKvIndexMetrics(add, source);
   addPromptMetrics(add, source);
   return registry;
 }

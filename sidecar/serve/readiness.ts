@@ -1,7 +1,9 @@
 // Whether the sidecar does its job, and if not fully, why.
+import type { KvPush } from "../kv-index/kv-push.ts";
 import type { Pool } from "../pool.ts";
 import type { Pusher } from "../push/pusher.ts";
 import { kvEventsFaults } from "./kv-events-metrics.ts";
+import { kvIndexFaults } from "./kv-index-metrics.ts";
 import { promptFaults } from "./prompt-metrics.ts";
 
 /** What /readyz answers. */
@@ -17,7 +19,12 @@ export interface Readiness {
  * Not ready: a pool whose snapshot the gateway does not take. Degraded, but ready: the snapshot is taken and
  * says less than it could, because discovery or endpoints fail.
  */
-export function readinessOf(pushers: readonly Pusher[], stopping: boolean, nowMs: number): Readiness {
+export function readinessOf(
+  pushers: readonly Pusher[],
+  kvPushes: readonly KvPush[],
+  stopping: boolean,
+  nowMs: number,
+): Readiness {
   if (stopping) return { ready: false, status: "stopping", reasons: ["the sidecar is stopping"] };
   const missing = pushers
     .filter((pusher) => !pusher.upToDate(nowMs))
@@ -28,7 +35,7 @@ export function readinessOf(pushers: readonly Pusher[], stopping: boolean, nowMs
     ...poolFaults(pool),
   ]);
   const ready = missing.length === 0;
-  const reasons = [...missing, ...degraded];
+  const reasons = [...missing, ...degraded, ...kvPushes.flatMap(kvIndexFaults)];
   return { ready, status: !ready ? "not-ready" : reasons.length > 0 ? "degraded" : "ready", reasons };
 }
 

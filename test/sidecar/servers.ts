@@ -14,6 +14,7 @@ import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import { decodeSnapshot, type DecodedSnapshot } from "../../sidecar/snapshot-decoder.ts";
 import type { SnapshotEndpoint } from "../../sidecar/snapshot-encoder.ts";
+import { KvGatewayModel } from "./kv-batch-model.ts";
 import { type DecodedPolicy, decodePolicy } from "./policy-decoder.ts";
 import { type DecodedPrompts, decodePrompts } from "./prompts-decoder.ts";
 
@@ -163,10 +164,17 @@ export class FakeControl {
   saysHeld = true;
   /** What it answers to a push; the default accepts. */
   pushAnswer: { status: number; body: string } = { status: 204, body: "" };
+  /** Answered to batches of the exact index instead of taking them. */
+  kvAnswer: { status: number; body: string } | null = null;
+  /** Batches whose answers get lost: taken, and the connection is closed. */
+  kvAnswersLost = 0;
+  /** What was wrong with batches; each was answered 400. */
+  readonly kvFaults: string[] = [];
   statusAnswer: unknown = { pools: [], counters: {} };
   connections = 0;
   private port = 0;
   private server: Server | null = null;
+  private readonly kvModels = new Map<string, KvGatewayModel>();
 
   /** @param socketPath "" = a port on loopback */
   constructor(readonly socketPath: string) {}
@@ -212,6 +220,36 @@ export class FakeControl {
     return this.last(pool)?.endpoints.find((endpoint) => endpoint.address === address);
   }
 
+  /** The exact index of a pool, as batches made it. */
+  kv(pool = "default"): KvGatewayModel {
+    let model = this.kvModels.get(pool);
+    if (model === undefined) {
+      model = new KvGatewayModel((slot, generation) =>
+        this.received.some(
+          ({ pool: name, endpoints }) =>
+            name === pool && endpoints.some((each) => each.slot === slot && each.generation === generation),
+        ),
+      );
+      this.kvModels.set(pool, model);
+    }
+    return model;
+  }
+
+  private takeKv(pool: string, bytes: Buffer, response: ServerResponse): void {
+    try {
+      const { status, body } = this.kvAnswer ?? this.kv(pool).take(bytes);
+      if (this.kvAnswersLost === 0) {
+        response.writeHead(status).end(body);
+        return;
+      }
+      this.kvAnswersLost -= 1;
+      response.destroy();
+    } catch (error) {
+      this.kvFaults.push((error as Error).message);
+      response.writeHead(400).end((error as Error).message);
+    }
+  }
+
   private serve(request: IncomingMessage, response: ServerResponse): void {
     const chunks: Buffer[] = [];
     request.on("data", (chunk: Buffer) => chunks.push(chunk));
@@ -220,9 +258,14 @@ export class FakeControl {
         response.end(JSON.stringify(this.statusAnswer));
         return;
       }
-      const [, pool, kind] = /^\/v1\/pools\/(.+)\/(snapshot|policy|prompts)$/.exec(request.url ?? "") ?? [];
+      const [, pool, kind] =
+        /^\/v1\/pools\/(.+)\/(snapshot|policy|prompts|kv)$/.exec(request.url ?? "") ?? [];
       if (request.method !== "POST" || pool === undefined) {
         response.writeHead(404).end();
+        return;
+      }
+      if (kind === "kv") {
+        this.takeKv(pool, Buffer.concat(chunks), response);
         return;
       }
       if (kind === "policy") {

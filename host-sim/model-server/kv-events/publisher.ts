@@ -59,7 +59,10 @@ export class EventPublisher {
     const publisher = new PublisherSocket({ linger: 0, sendHighWaterMark: QUEUE_MESSAGES_MAX });
     this.publisher = publisher;
     this.where = { endpoint: await bind(publisher, of(this.where.endpoint, port)), replayEndpoint };
-    void this.serveReplays(router);
+    this.serveReplays(router).catch((error: unknown) => {
+      // It may be closed while a replay is being answered.
+      if (!router.closed) throw error;
+    });
   }
 
   /** Closes both sockets; what is published meanwhile can be replayed after the next `start`. */
