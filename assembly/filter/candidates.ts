@@ -125,8 +125,8 @@ export function measurePrompt(stream: usize, pool: u32, model: u64): void {
     let keys: u32 = 0;
     let matched: f64 = 0;
     if (isKnown && usesExact(row)) {
-      keys = exactKeys(stream, row);
-      matched = exactMatch(stream, row, keys, promptTokens, bytesOfToken);
+      matched = exactMatch(stream, row, promptTokens, bytesOfToken);
+      keys = exactKeys();
     } else if (isKnown) {
       keys = matchedKeys(slot);
       matched = <f64>matchedBytes(streamChain(stream), slot) / bytesOfToken;

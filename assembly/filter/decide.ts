@@ -263,15 +263,14 @@ function exposeDecision(stream: usize, pool: u32, kind: u32, runs: u32): void {
   writeU64(promptTokens);
   writeLiteral(" matched_tokens=");
   writeU64(promptTokens - min(promptTokens, uncachedAtDecode(stream)));
-  exposeIndex(pool, row);
+  if (mayRender(pool) && hasFlag(stream, F_HAS_PROMPT)) exposeIndex(row);
   exposeStages(stream, runs);
   exposePolicy(stream);
   setFilterState(S_DECISION, state, writeLength());
 }
 
 // Which index the match is of, where there may be two.
-function exposeIndex(pool: u32, row: u32): void {
-  if (!mayRender(pool)) return;
+function exposeIndex(row: u32): void {
   writeLiteral(" index=");
   writeText(indexName(row));
 }

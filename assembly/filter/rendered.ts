@@ -126,33 +126,33 @@ export function renderedTokens(bytes: f64, bytesPerToken: f64): f64 {
   return held + Math.max((bytes - depth) / bytesPerToken, 1);
 }
 
-/**
- * Keys of the stream's chain that the engine at `row`, known exactly, holds or is about to: those up to the text that it
- * holds, and behind them what it computes right now.
- */
-export function exactKeys(stream: usize, row: u32): u32 {
-  return inFlightKeys(streamChain(stream), load<u64>(stream, S_KEY_ROOT), row, heldKeys(stream, row));
+let keysMatched: u32 = 0;
+
+/** Keys of the stream's chain that the engine of the last exactMatch() has cached or is about to. */
+export function exactKeys(): u32 {
+  return keysMatched;
 }
 
 /**
- * Tokens of the prompt that it has cached or is about to; never all of them, as engines compute the last one anew.
- * `keys`: exactKeys() of it; of the chain's text `bytesPerToken` make a token.
+ * Tokens of the prompt, of `promptTokens`, that the engine at `row` has cached, or is about to as it computes them right
+ * now; never all of them, as engines compute the last one anew. Of the chain's text `bytesPerToken` make a token.
  */
-export function exactMatch(stream: usize, row: u32, keys: u32, promptTokens: f64, bytesPerToken: f64): f64 {
+export function exactMatch(stream: usize, row: u32, promptTokens: f64, bytesPerToken: f64): f64 {
+  const chain = streamChain(stream);
+  const held = heldKeys(chain, <f64>exactBytes(row % POOL_ENDPOINTS_MAX));
+  keysMatched = inFlightKeys(chain, load<u64>(stream, S_KEY_ROOT), row, held);
   let matched = exactTokens(row % POOL_ENDPOINTS_MAX);
-  const isBeyond = keys > heldKeys(stream, row);
-  if (isBeyond) {
-    matched = Math.max(matched, <f64>chainDepthBytes(streamChain(stream), keys - 1) / bytesPerToken);
+  if (keysMatched > held) {
+    matched = Math.max(matched, <f64>chainDepthBytes(chain, keysMatched - 1) / bytesPerToken);
   }
   return Math.max(Math.min(matched, promptTokens - 1), 0);
 }
 
-// Keys of the chain, which is of the contents alone, that stand for no more than the engine holds of the rendered text.
-// The literals are taken to be spread evenly over it.
-function heldKeys(stream: usize, row: u32): u32 {
-  const chain = streamChain(stream);
-  const depth = <f64>exactBytes(row % POOL_ENDPOINTS_MAX);
-  const bytes = wholeBytes == 0 ? 0 : (depth * <f64>chainTextBytes(chain)) / wholeBytes;
+// Keys of the chain, which is of the contents alone, that stand for no more than the first `depth` bytes of the rendered
+// text. The literals are taken to be spread evenly over it.
+function heldKeys(chain: usize, depth: f64): u32 {
+  if (depth == 0) return 0;
+  const bytes = (depth * <f64>chainTextBytes(chain)) / wholeBytes;
   let from: u32 = 0;
   let to = chainKeyCount(chain);
   while (from < to) {
