@@ -4,7 +4,9 @@ import * as hash from "../../sidecar/kv-index/hash64.ts";
 import { encodePrompts, type PromptModel } from "../../sidecar/prompts/encode.ts";
 import type { KvSource } from "./kv-batches.ts";
 import { type ControlReply, type Gateway, POOL, until } from "./harness.ts";
+import type { Reply } from "./clients.ts";
 import type { EndpointStatus, PoolStatus, Status } from "./status.ts";
+import { text } from "./support.ts";
 
 /** Workers go by what they read up to 2 ms ago (FRESH_MS in assembly/filter/pools.ts). */
 const KNOWN_AFTER_MS = 5;
@@ -53,3 +55,30 @@ export async function tell(
     return kv.every((state, slot) => endpoints[slot]?.kv === state);
   });
 }
+
+/** What x-epp-explain says. */
+export interface Explained {
+  readonly choice: string;
+  readonly prompt: number;
+  /** By address. */
+  readonly match: Readonly<Record<string, number>>;
+  readonly index: Readonly<Record<string, string>>;
+}
+
+export function explained(reply: Reply): Explained {
+  const [head, ...candidates] = (reply.headers["x-epp-explain"] as string).split("; ");
+  const figure = (part: string, name: string): string => new RegExp(`${name}=(\\S+)`).exec(part)?.[1] ?? "";
+  const byAddress = candidates.map((part) => [part.split(" ")[0]!, part] as const);
+  return {
+    choice: figure(head!, "choice"),
+    prompt: Number(figure(head!, "prompt")),
+    match: Object.fromEntries(byAddress.map(([address, part]) => [address, Number(figure(part, "match"))])),
+    index: Object.fromEntries(byAddress.map(([address, part]) => [address, figure(part, "index")])),
+  };
+}
+
+/** Conversations whose prefix a replica holds; each its own text. */
+export const talk = (seed: string) => [
+  { role: "system" as const, content: text(`rules of ${seed}`, 1_000) },
+  { role: "user" as const, content: ` ${text(`question ${seed}`, 2_000)} \n` },
+];

@@ -8,7 +8,7 @@ import { adapter, base, tagged } from "../unit/support/prompt-renderer.ts";
 import { open, PROTOCOLS, type Reply, type RequestOptions, send } from "./clients.ts";
 import { ENVOY_VERSIONS, type Gateway, POOL, startGateway, until } from "./harness.ts";
 import { cellKeys, KvSource } from "./kv-batches.ts";
-import { indexStatus, pushPrompts, rootOf, tell } from "./prompt-programs.ts";
+import { explained, indexStatus, pushPrompts, rootOf, talk, tell } from "./prompt-programs.ts";
 import { encodeSnapshot, seal } from "./snapshot.ts";
 import { settled, type Status } from "./status.ts";
 import { CHAT_PATH, settings, text } from "./support.ts";
@@ -18,26 +18,6 @@ const PATH = `/v1/pools/${POOL}/prompts`;
 const PROGRAM = tagged({}, wire.PROGRAM_TRIMS_USER | wire.PROGRAM_EDITS_THINKING);
 const MODELS = [base("m", PROGRAM), adapter("lora", PROGRAM)];
 const GOOD = encodePrompts(MODELS);
-
-interface Explained {
-  readonly choice: string;
-  readonly prompt: number;
-  /** By address. */
-  readonly match: Readonly<Record<string, number>>;
-  readonly index: Readonly<Record<string, string>>;
-}
-
-function explained(reply: Reply): Explained {
-  const [head, ...candidates] = (reply.headers["x-epp-explain"] as string).split("; ");
-  const figure = (part: string, name: string): string => new RegExp(`${name}=(\\S+)`).exec(part)?.[1] ?? "";
-  const byAddress = candidates.map((part) => [part.split(" ")[0]!, part] as const);
-  return {
-    choice: figure(head!, "choice"),
-    prompt: Number(figure(head!, "prompt")),
-    match: Object.fromEntries(byAddress.map(([address, part]) => [address, Number(figure(part, "match"))])),
-    index: Object.fromEntries(byAddress.map(([address, part]) => [address, figure(part, "index")])),
-  };
-}
 
 describe.each(ENVOY_VERSIONS)("prompt programs on Envoy %s", (version) => {
   let gateway: Gateway & { stop(): Promise<void> };
@@ -104,12 +84,6 @@ function spoilt(spoil: (bytes: Buffer) => void): Buffer {
   spoil(bytes);
   return seal(bytes);
 }
-
-/** Conversations whose prefix a replica holds; each its own text. */
-const talk = (seed: string) => [
-  { role: "system" as const, content: text(`rules of ${seed}`, 1_000) },
-  { role: "user" as const, content: ` ${text(`question ${seed}`, 2_000)} \n` },
-];
 
 describe.each(ENVOY_VERSIONS)("a rendered prompt on Envoy %s", (version) => {
   let gateway: Gateway & { stop(): Promise<void> };
