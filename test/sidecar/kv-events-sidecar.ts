@@ -16,10 +16,14 @@ export interface SidecarSetting {
   get(path: string): Promise<string>;
 }
 
-/** Starts one with a pool called "default" before a gateway that takes everything. */
-export async function startSidecar(pool: object, replacements: Replacements = {}): Promise<SidecarSetting> {
+/** Starts one with a pool called "default" before a gateway, by default one that takes everything. */
+export async function startSidecar(
+  pool: object,
+  replacements: Replacements = {},
+  gateway?: FakeControl,
+): Promise<SidecarSetting> {
   const folder = temporaryFolder();
-  const control = await new FakeControl(join(folder, "control.sock")).start();
+  const control = gateway ?? (await new FakeControl(join(folder, "control.sock")).start());
   const config = join(folder, "sidecar.yaml");
   const document = {
     control: control.settings,
