@@ -36,12 +36,14 @@ export interface Fleet {
 export interface FleetOptions extends GatewayOptions {
   /** Labels of each server, in their order; none unless given. */
   readonly labels?: readonly Readonly<Record<string, string>>[];
+  /** Further settings of the sidecar's pool. */
+  readonly pool?: object;
 }
 
 /** Runs a test with a gateway and a sidecar of its own, which know all servers; both are gone afterwards. */
 export async function withFleet<T>(
   servers: readonly Vllm[],
-  { labels = [], ...options }: FleetOptions,
+  { labels = [], pool = {}, ...options }: FleetOptions,
   test: (fleet: Fleet) => Promise<T>,
 ): Promise<T> {
   const endpoints = servers.map(({ address }) => address);
@@ -62,7 +64,7 @@ export async function withFleet<T>(
     config,
     JSON.stringify({
       control: { socket: gateway.envoy.controlSocket },
-      pools: [{ name: POOL, discovery: { static: { endpoints: listed } } }],
+      pools: [{ name: POOL, discovery: { static: { endpoints: listed } }, ...pool }],
     }),
   );
   const sidecar = new Sidecar(loadSettings({ config }, {}), { log: makeLogger("silent") });
