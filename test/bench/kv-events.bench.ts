@@ -1,18 +1,23 @@
-// Benchmark of KV events: what one core reads, checks and applies, and what a kept block costs in memory.
+// Benchmark of KV events: what one core reads, checks and applies, what the exact index adds to it, and what a kept
+// block and a cell cost in memory.
 //
 //   npm run bench -- kv-events
 //
 // Batches as an engine publishes them under load: each stores the blocks of one prompt, and beyond the cache's size
-// removes as many of the oldest. Both encodings, in turns; decoding alone beside decoding and applying. No sockets.
+// removes as many of the oldest. Both encodings, in turns; decoding alone, decoding and applying, and all of it up to the
+// batches for the gateway, of which one is written for every few messages. No sockets.
 import { encodeBatch, type PublishedEvent } from "../../host-sim/model-server/kv-events/encode.ts";
 import type { KvEventsConfig } from "../../host-sim/model-server/kv-events/config.ts";
 import { Random } from "../../host-sim/workload/random.ts";
-import { NO_SINK } from "../../sidecar/kv-events/block-sink.ts";
+import { type BlockSink, NO_SINK } from "../../sidecar/kv-events/block-sink.ts";
 import { decodeBatch } from "../../sidecar/kv-events/decode.ts";
 import { BLOCKS_MAX } from "../../sidecar/kv-events/limits.ts";
 import { ReplicaBlocks } from "../../sidecar/kv-events/replica-blocks.ts";
 import { ReplicaState } from "../../sidecar/kv-events/replica-state.ts";
 import { TokenTable } from "../../sidecar/kv-events/token-table.ts";
+import { BatchComposer } from "../../sidecar/kv-index/composer.ts";
+import { EntryBudget } from "../../sidecar/kv-index/entry-budget.ts";
+import { KvIndex } from "../../sidecar/kv-index/kv-index.ts";
 import { benchOptions } from "./support/options.ts";
 import { printFigures, printHead } from "./support/report.ts";
 
@@ -25,7 +30,12 @@ const BATCHES = 4_096;
 /** Ids are drawn as the cube of a uniform number says: half of all tokens are an eighth of the vocabulary. */
 const VOCABULARY = 128_000;
 const TOKEN_BYTES = 4;
-const MEMORY_BLOCKS = 100_000;
+const MEMORY_BLOCKS = 131_072;
+/** Messages for which one batch is written: 20 ms of 8,000 blocks stored and as many removed a second. */
+const MESSAGES_A_BATCH = 3;
+const REPLICA = { address: "10.0.0.1:8000", rank: 0 };
+const PLACES = new Map([[REPLICA.address, { slot: 0, generation: 1 }]]);
+const SESSION = Buffer.alloc(8, 1);
 
 type Form = Pick<KvEventsConfig, "encoding" | "hashes">;
 
@@ -57,61 +67,98 @@ function vocabulary(): TokenTable {
   return table;
 }
 
-function view(tokens: TokenTable): ReplicaBlocks {
-  const replica = { address: "10.0.0.1:8000", rank: 0 };
+function view(tokens: TokenTable, sink: BlockSink): ReplicaBlocks {
   return new ReplicaBlocks({
-    replica,
+    replica: REPLICA,
     tokens,
     state: new ReplicaState(),
-    sink: NO_SINK,
+    sink,
     blocksMax: BLOCKS_MAX,
   });
 }
 
+/** An index whose engine is exact, with what makes its batches. */
+function indexed(): { index: KvIndex; composer: BatchComposer } {
+  const index = new KvIndex(new EntryBudget(), () => 0);
+  index.followed(REPLICA);
+  index.state(REPLICA, null);
+  return { index, composer: new BatchComposer(index) };
+}
+
 interface Sample {
+  readonly blocksPerSecond: number;
   readonly eventsPerSecond: number;
   readonly tokensPerSecond: number;
 }
 
+/** How far messages are followed. */
+type Depth = "decoded alone" | "decoded and applied" | "decoded, applied and indexed";
+const DEPTHS: readonly Depth[] = ["decoded, applied and indexed", "decoded and applied", "decoded alone"];
+
 /** Repeats all messages for a while, into a new view each time. */
-function measure(all: readonly Uint8Array[], tokens: TokenTable | null, seconds: number): Sample {
+function measure(all: readonly Uint8Array[], tokens: TokenTable, depth: Depth, seconds: number): Sample {
   let events = 0;
   let passes = 0;
+  let told = 0;
   const startedAt = performance.now();
   while (performance.now() - startedAt < seconds * 1_000) {
-    const blocks = tokens === null ? null : view(tokens);
-    for (const message of all) {
+    const { index, composer } = indexed();
+    const blocks = view(tokens, depth === "decoded, applied and indexed" ? index : NO_SINK);
+    for (const [number, message] of all.entries()) {
       const batch = decodeBatch(message);
       events += batch.events.length;
-      if (blocks !== null) for (const event of batch.events) blocks.apply(event);
+      if (depth === "decoded alone") continue;
+      for (const event of batch.events) blocks.apply(event);
+      if (depth === "decoded and applied" || number % MESSAGES_A_BATCH > 0) continue;
+      for (let isMore = true; isMore; isMore = composer.hasMore) {
+        if (composer.compose(PLACES, 0, false)) told += composer.finish(SESSION, 1).length;
+      }
     }
-    if (blocks !== null && blocks.size !== CACHE_BLOCKS)
+    if (depth !== "decoded alone" && blocks.size !== CACHE_BLOCKS) {
       throw new Error(`the view has ${blocks.size} blocks`);
+    }
     passes += 1;
   }
+  if (depth === "decoded, applied and indexed" && told === 0) throw new Error("no batch was written");
   const elapsed = (performance.now() - startedAt) / 1_000;
+  const stored = passes * BATCHES * NEW_BLOCKS;
   return {
+    blocksPerSecond: (2 * stored - passes * CACHE_BLOCKS) / elapsed,
     eventsPerSecond: events / elapsed,
-    tokensPerSecond: (passes * BATCHES * NEW_BLOCKS * BLOCK_TOKENS) / elapsed,
+    tokensPerSecond: (stored * BLOCK_TOKENS) / elapsed,
   };
 }
 
-/** Bytes of memory that a kept block of 16 tokens and 64 bytes of text takes. */
-function memoryPerBlock(tokens: TokenTable): number {
-  const used = (): number => {
-    globalThis.gc?.();
-    const { heapUsed, external } = process.memoryUsage();
-    return heapUsed + external;
-  };
-  const before = used();
-  const blocks = view(tokens);
+function usedBytes(): number {
+  globalThis.gc?.();
+  const { heapUsed, external } = process.memoryUsage();
+  return heapUsed + external;
+}
+
+/** Bytes of memory a kept block of 16 tokens and 64 bytes of text, all told to `sink`. */
+function memoryPerBlock(tokens: TokenTable, sink: BlockSink): number {
+  const before = usedBytes();
+  const blocks = fill(view(tokens, sink));
+  return (usedBytes() - before) / blocks.size;
+}
+
+/** What an index adds to that, with a cell a block; its nodes and tables are as large as doubling made them. */
+function memoryPerCell(tokens: TokenTable): number {
+  const { index } = indexed();
+  const bytes = memoryPerBlock(tokens, index);
+  const { entries } = index.endpoints.get(REPLICA.address)!;
+  if (entries !== MEMORY_BLOCKS) throw new Error(`${entries} cells`);
+  return bytes - memoryPerBlock(tokens, NO_SINK);
+}
+
+function fill(blocks: ReplicaBlocks): ReplicaBlocks {
   for (let first = 0; first < MEMORY_BLOCKS; first += NEW_BLOCKS) {
     const hashes = Array.from({ length: NEW_BLOCKS }, (_, i) => BigInt(first + i) * 0x9e3779b97f4a7c15n);
     blocks.apply({
       kind: "stored",
       hashes: hashes.map((hash) => BigInt.asUintN(64, hash)),
       parent: null,
-      tokens: Array.from({ length: NEW_BLOCKS * BLOCK_TOKENS }, (_, i) => (first + i) % VOCABULARY),
+      tokens: Array.from({ length: NEW_BLOCKS * BLOCK_TOKENS }, (_, i) => (first * 17 + i * 7) % VOCABULARY),
       blockTokens: BLOCK_TOKENS,
       loraId: null,
       loraName: null,
@@ -121,7 +168,7 @@ function memoryPerBlock(tokens: TokenTable): number {
       extraKeys: null,
     });
   }
-  return (used() - before) / blocks.size;
+  return blocks;
 }
 
 async function main(): Promise<void> {
@@ -140,25 +187,32 @@ async function main(): Promise<void> {
   const cases = forms.flatMap((form) => {
     const all = messages(form);
     const name = `${form.encoding}, ${form.hashes}`;
-    return [
-      { name: `${name}: decoded and applied`, all, tokens },
-      { name: `${name}: decoded alone`, all, tokens: null },
-    ];
+    return DEPTHS.map((depth) => ({ name: `${name}: ${depth}`, all, depth }));
   });
   const samples = cases.map((): Sample[] => []);
   for (let round = 0; round < options.rounds; round++) {
     for (const [index, each] of cases.entries()) {
-      samples[index]!.push(measure(each.all, each.tokens, options.seconds));
+      samples[index]!.push(measure(each.all, tokens, each.depth, options.seconds));
     }
   }
-  for (const [index, { name }] of cases.entries()) {
+  for (const [index, { name, depth }] of cases.entries()) {
+    const target = depth === "decoded, applied and indexed" ? { atLeast: 50_000 } : undefined;
+    const of = (figure: keyof Sample): number[] => samples[index]!.map((sample) => sample[figure]);
     printFigures(name, [
-      { name: "events", unit: "a second", values: samples[index]!.map((sample) => sample.eventsPerSecond) },
-      { name: "tokens", unit: "a second", values: samples[index]!.map((sample) => sample.tokensPerSecond) },
+      { name: "blocks stored or removed", unit: "a second", values: of("blocksPerSecond"), target },
+      { name: "events", unit: "a second", values: of("eventsPerSecond") },
+      { name: "tokens", unit: "a second", values: of("tokensPerSecond") },
     ]);
   }
-  const memory = Array.from({ length: options.rounds }, () => memoryPerBlock(tokens));
-  printFigures("memory", [{ name: "a kept block of 64 bytes of text", unit: "bytes", values: memory }]);
+  const rounds = Array.from({ length: options.rounds });
+  printFigures("memory", [
+    {
+      name: "a kept block of 64 bytes of text",
+      unit: "bytes",
+      values: rounds.map(() => memoryPerBlock(tokens, NO_SINK)),
+    },
+    { name: "its cell in the index", unit: "bytes", values: rounds.map(() => memoryPerCell(tokens)) },
+  ]);
 }
 
 await main();
