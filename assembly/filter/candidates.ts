@@ -108,7 +108,7 @@ export function measurePrompt(stream: usize, pool: u32, model: u64): void {
     store<u32>(stream, <u32>Math.min(textBytes, 4294967295), S_TEXT_BYTES);
     promptTokens = textBytes / perToken;
     matchable = keys == 0 ? 0 : <f64>chainDepthBytes(chain, keys - 1) / perToken;
-    indexLookup(chain, root, pool, candidateCount());
+    indexLookup(chain, root, pool);
     isKnown = true;
     if (lookUpRendered(stream, pool)) {
       promptTokens = renderedTokens(expectedTextBytes(stream, renderedBytes()), perToken);

@@ -11,7 +11,7 @@ import { POOLS_MAX } from "../wire/limits";
 import { cellsCutTotal } from "../prefix/cells";
 import { chainsCutTotal } from "../prefix/chain";
 import { exactEntriesTotal } from "../prefix/exact";
-import { indexDrops, indexEntries, indexEvictions } from "../prefix/holders";
+import { indexDrops, indexEntries, indexEvictions } from "../prefix/entries";
 import { pagesInUse } from "../prefix/pages";
 import { setAsideTotal } from "../pool/health";
 import { poolName, poolNameBytes } from "../pool/table";

@@ -16,7 +16,7 @@ import {
 } from "../wire/kv-deltas";
 import { POOL_ENDPOINTS_MAX, WORKERS_MAX } from "../wire/limits";
 import { EXACT_DEGRADED, exactEntries, exactFlags, isExact } from "../prefix/exact-rows";
-import { sweepExact } from "../prefix/holders";
+import { sweepExact } from "../prefix/entries";
 import { rowOf } from "../pool/rows";
 import { poolCount, poolHash, poolSequence } from "../pool/table";
 import { kvApply, kvForgetPool, kvIsWanted, kvRefreshRow } from "../flow/kv-apply";
@@ -30,7 +30,7 @@ import { numberedKey, numberedKeyPtr, ownCell, workerOwner } from "./worker";
 const TICK_ENTRIES: u32 = 8192;
 /** The same while there are none. */
 const IDLE_TICK_ENTRIES: u32 = 65536;
-/** Holders that one tick looks at for dead entries to reclaim. */
+/** Places of the table that one tick looks at for dead entries to reclaim. */
 const TICK_SWEEP: u32 = 16384;
 /** So many batches at one tick are a backlog: the next ticks come fast. */
 const BACKLOG_BATCHES: u32 = KV_SEGMENTS / 4;

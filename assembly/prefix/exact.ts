@@ -2,18 +2,17 @@
 import { INDEX_ENTRIES_MAX } from "../wire/limits";
 import { KV_ENTRIES_MAX } from "../wire/kv-deltas";
 import { mixPair } from "../text/hash";
-import { EPOCHS, exactCount, exactEmpty, exactEntries, exactEpoch } from "./exact-rows";
 import {
+  ENTRY_GENERATION,
+  ENTRY_TOUCH,
   EXACT,
-  HOLDER_GENERATION,
-  HOLDER_TOUCH,
-  addHolder,
-  dropHolder,
-  findHolder,
-  holderAt,
+  addEntry,
+  dropEntry,
+  findEntry,
   noteDeadExact,
   sweepAllExact,
-} from "./holders";
+} from "./entries";
+import { EPOCHS, exactCount, exactEmpty, exactEntries, exactEpoch } from "./exact-rows";
 
 // The rest of the table is the approximate entries'.
 if (KV_ENTRIES_MAX >= INDEX_ENTRIES_MAX) unreachable();
@@ -32,20 +31,20 @@ export function exactEntriesTotal(): u32 {
 export function exactStore(key: u64, row: u32, tokens: u32, tier: u32): bool {
   const value = (tier << 30) | tokens;
   const epoch = exactEpoch(row);
-  let index = findHolder(key, row | EXACT);
-  if (index != 0 && <u32>load<u16>(holderAt(index), HOLDER_GENERATION) == epoch) {
-    const before = load<u32>(holderAt(index), HOLDER_TOUCH);
-    store<u32>(holderAt(index), value, HOLDER_TOUCH);
+  let entry = findEntry(key, row | EXACT);
+  if (entry != 0 && <u32>load<u16>(entry, ENTRY_GENERATION) == epoch) {
+    const before = load<u32>(entry, ENTRY_TOUCH);
+    store<u32>(entry, value, ENTRY_TOUCH);
     exactCount(row, 0, mixPair(key, before) ^ mixPair(key, value));
     return true;
   }
   if (live >= <u32>KV_ENTRIES_MAX) return false;
   // One that died with an epoch before is taken over.
-  if (index != 0) noteDeadExact(-1);
-  else index = addHolder(key, row | EXACT);
-  if (index == 0) return false;
-  store<u16>(holderAt(index), <u16>epoch, HOLDER_GENERATION);
-  store<u32>(holderAt(index), value, HOLDER_TOUCH);
+  if (entry != 0) noteDeadExact(-1);
+  else entry = addEntry(key, row | EXACT);
+  if (entry == 0) return false;
+  store<u16>(entry, <u16>epoch, ENTRY_GENERATION);
+  store<u32>(entry, value, ENTRY_TOUCH);
   exactCount(row, 1, mixPair(key, value));
   live++;
   return true;
@@ -53,13 +52,11 @@ export function exactStore(key: u64, row: u32, tokens: u32, tier: u32): bool {
 
 /** The engine at `row` does not hold the cell any more; nothing happens when that is not here. */
 export function exactRemove(key: u64, row: u32): void {
-  const index = findHolder(key, row | EXACT);
-  if (index == 0) return;
-  const holder = holderAt(index);
-  if (<u32>load<u16>(holder, HOLDER_GENERATION) != exactEpoch(row)) return;
-  exactCount(row, -1, mixPair(key, load<u32>(holder, HOLDER_TOUCH)));
+  const entry = findEntry(key, row | EXACT);
+  if (entry == 0 || <u32>load<u16>(entry, ENTRY_GENERATION) != exactEpoch(row)) return;
+  exactCount(row, -1, mixPair(key, load<u32>(entry, ENTRY_TOUCH)));
   live--;
-  dropHolder(index);
+  dropEntry(entry);
 }
 
 /** Forgets all entries of `row` in O(1); once in 65,536 times what died before is reclaimed first, for its epoch is due again. */

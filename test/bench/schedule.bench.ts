@@ -1,4 +1,4 @@
-// The filter's own work in Node's V8: reading a body beside JSON.parse, and one decision by pool size.
+// The filter's own work in Node's V8: reading a body beside JSON.parse, and one decision by pool size, exact index included.
 import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -14,6 +14,7 @@ const ENDPOINTS = [8, 64, 256];
 /** (block, endpoint) entries in the index when decisions are timed. */
 const ENTRIES = 1_000_000;
 const TARGET_DECISION_MICROS = 50;
+const TARGET_EXACT_MICROS = 150;
 const TARGET_MEMORY_MIB = 64;
 /** Prompts of a decision: 100 KB of text each. */
 const PROMPT_BYTES = 102_400;
@@ -41,15 +42,25 @@ interface Decision {
   indexEntries(): number;
   holders(index: number): number;
   decide(first: number, count: number, endpoints: number, times: number): number;
+  setExact(count: number): void;
+  keepCells(index: number, bytes: number): number;
+  holdCells(index: number, row: number, cells: number): void;
+  fillExact(wanted: number, endpoints: number): number;
+  replaceExact(first: number, count: number, endpoints: number): void;
+  exactHolders(index: number): number;
+  decideExact(first: number, count: number, endpoints: number, times: number): number;
 }
 
 /** Envoy runs modules with --no-liftoff: all code is optimised at load. The same is asked of Node by bench.mjs. */
-async function startDecision(): Promise<Decision> {
+async function compileDecision(): Promise<object> {
   const file = join(ROOT, "build", "bench-decision.wasm");
   const asc = join(ROOT, "node_modules/assemblyscript/bin/asc.js");
   const args = [asc, "test/unit/harness/decision.ts", "--config", "asconfig.json", "--outFile", file];
   await promisify(execFile)(process.execPath, args, { cwd: ROOT });
-  const module = await WebAssembly.compile(await readFile(file));
+  return WebAssembly.compile(await readFile(file));
+}
+
+function startDecision(module: object): Decision {
   const decision = new WebAssembly.Instance(module, {}).exports as Decision;
   decision._initialize();
   if (decision.configure() === 0) throw new Error("the default configuration was refused");
@@ -123,6 +134,55 @@ function prepareIndex(decision: Decision): number {
   return prompts;
 }
 
+/** How deep the endpoints' caches reach into the prompts, in cells. */
+const SHAPES: Readonly<Record<string, (prompt: number, row: number, cells: number) => number>> = {
+  // A system prompt everywhere, the conversation at one endpoint, an older turn of it at another.
+  "shared start, two go on": (prompt, row, cells) =>
+    row === (prompt * 5) % 64 ? cells - 8 : row === (prompt * 13) % 64 ? cells >> 1 : 128,
+  // As many depths to be found as there are endpoints: the longest search there is.
+  "64 depths": (_, row, cells) => Math.floor((cells * (row + 1)) / 64),
+};
+/** Prompts whose cells fit beside each other into a million entries, at 64 depths. */
+const EXACT_PROMPTS = 16;
+
+/** The same with what engines tell: a million exact entries, and the time of one change to them. */
+function exactFigures(options: BenchOptions, module: object): Figure[] {
+  const bodies = makeBodies("220 KB")
+    .slice(0, EXACT_PROMPTS)
+    .map(({ bytes }) => shorten(bytes));
+  return Object.entries(SHAPES).flatMap(([shape, depth], which) => {
+    const decision = startDecision(module);
+    decision.setEndpoints(64);
+    decision.setExact(64);
+    for (const [prompt, body] of bodies.entries()) {
+      put(decision, 0, body);
+      decision.keepChain(prompt, body.length);
+      const cells = decision.keepCells(prompt, body.length);
+      for (let row = 0; row < 64; row++) decision.holdCells(prompt, row, depth(prompt, row, cells));
+    }
+    const filled = decision.fillExact(ENTRIES, 64);
+    if (decision.exactHolders(0) !== 64)
+      throw new Error(`${shape}: ${decision.exactHolders(0)} holders of 64`);
+    const decide = (times: number): unknown => decision.decideExact(0, bodies.length, 64, times);
+    const figure = {
+      name: `64 exact endpoints, ${shape}`,
+      unit: "µs",
+      values: timed(options, 512, decide),
+      target: { atMost: TARGET_EXACT_MICROS },
+    };
+    if (which > 0) return [figure];
+    let first = 0;
+    const change = (times: number): void => {
+      decision.replaceExact(first, times >> 1, 64);
+      first = (first + times) % (filled - 4096);
+    };
+    return [
+      figure,
+      { name: "one entry stored or removed", unit: "µs", values: timed(options, 4096, change) },
+    ];
+  });
+}
+
 /** The same conversation with its document cut: a body of about PROMPT_BYTES. */
 function shorten(bytes: Buffer): Buffer {
   const body = JSON.parse(bytes.toString()) as { messages: { content: string }[] };
@@ -143,19 +203,27 @@ async function moduleMib(path: string): Promise<number> {
 
 const options = benchOptions("schedule", { rounds: 7, seconds: 0.5 });
 await printHead("The filter's own work, alone in Node's V8", { command: options.command });
-const decision = await startDecision();
+const module = await compileDecision();
+const decision = startDecision(module);
 printFigures(`Reading a body (${BODIES} different ones in turns)`, readingFigures(options, decision));
 const prompts = prepareIndex(decision);
 if (decision.holders(0) < 80)
   throw new Error(`the index found ${decision.holders(0)} holders of a prompt held by 86`);
 printFigures(
   `One decision: index lookup, all default scorers, pick; 100 KB prompts, ${decision.indexEntries()} index entries`,
-  ENDPOINTS.map((endpoints) => ({
-    name: `${endpoints} endpoints`,
-    unit: "µs",
-    values: timed(options, 512, (times) => decision.decide(0, prompts, endpoints, times)),
-    target: endpoints === 64 ? { atMost: TARGET_DECISION_MICROS } : undefined,
-  })),
+  ENDPOINTS.map((endpoints) => {
+    decision.setEndpoints(endpoints);
+    return {
+      name: `${endpoints} endpoints`,
+      unit: "µs",
+      values: timed(options, 512, (times) => decision.decide(0, prompts, endpoints, times)),
+      target: endpoints === 64 ? { atMost: TARGET_DECISION_MICROS } : undefined,
+    };
+  }),
+);
+printFigures(
+  `The same with an exact index beside the approximate one; 100 KB prompts, ${ENTRIES} exact entries`,
+  exactFigures(options, module),
 );
 printFigures("Linear memory, an index of 1,048,576 entries included", [
   {

@@ -192,11 +192,11 @@ describe("prefix index", () => {
     insert(h, chain, 0, 64);
     insert(h, chain, 1, 10);
     insert(h, chain, 2, 1);
-    expect(h.indexLookup(chain, 1n, 0, 8)).toBe(3);
+    expect(h.indexLookup(chain, 1n, 0)).toBe(3);
     expect([0, 1, 2, 3].map((slot) => h.matchedKeys(slot))).toEqual([64, 10, 1, 0]);
     expect(h.matchedBytes(chain, 1)).toBe(640);
-    expect(h.indexLookup(chain, 2n, 0, 8)).toBe(0);
-    expect(h.indexLookup(chain, 1n, 1, 8)).toBe(0);
+    expect(h.indexLookup(chain, 2n, 0)).toBe(0);
+    expect(h.indexLookup(chain, 1n, 1)).toBe(0);
   });
 
   it("forgets an endpoint at once when its generation changes", () => {
@@ -205,10 +205,10 @@ describe("prefix index", () => {
     insert(h, chain, 0);
     insert(h, chain, 1);
     h.setRowU32(COLUMN_GENERATION, 0, 2);
-    h.indexLookup(chain, 1n, 0, 2);
+    h.indexLookup(chain, 1n, 0);
     expect([h.matchedKeys(0), h.matchedKeys(1)]).toEqual([0, 10]);
     insert(h, chain, 0, 4);
-    h.indexLookup(chain, 1n, 0, 2);
+    h.indexLookup(chain, 1n, 0);
     expect([h.matchedKeys(0), h.matchedKeys(1)]).toEqual([4, 10]);
   });
 
@@ -217,12 +217,12 @@ describe("prefix index", () => {
     const chain = chainOf(h, utf8("c".repeat(640)));
     insert(h, chain, 0);
     h.indexStored(0, 15984);
-    expect(h.indexLookup(chain, 1n, 0, 1)).toBe(1);
+    expect(h.indexLookup(chain, 1n, 0)).toBe(1);
     insert(h, chain, 0);
     h.indexStored(0, 15984);
-    expect(h.indexLookup(chain, 1n, 0, 1)).toBe(1);
+    expect(h.indexLookup(chain, 1n, 0)).toBe(1);
     h.indexStored(0, 16);
-    expect(h.indexLookup(chain, 1n, 0, 1)).toBe(0);
+    expect(h.indexLookup(chain, 1n, 0)).toBe(0);
   });
 
   it("agrees with a map under random inserts, removals and restarts", () => {
@@ -251,7 +251,7 @@ describe("prefix index", () => {
         generations[row] = (generations[row] as number) + 1;
         h.setRowU32(COLUMN_GENERATION, row, generations[row]);
       } else {
-        h.indexLookup(chain, 1n, 0, 16);
+        h.indexLookup(chain, 1n, 0);
         for (let r = 0; r < 16; r++) {
           let depth = 0;
           while (depth < count && model.get(`${c}/${depth}/${r}`) === generations[r]) depth++;
@@ -271,7 +271,7 @@ describe("prefix index", () => {
     }
     expect(h.indexEntries()).toBe(1048576);
     expect(h.indexEvictions()).toBeGreaterThan(0n);
-    h.indexLookup(hot, 1n, 0, 1);
+    h.indexLookup(hot, 1n, 0);
     expect(h.matchedKeys(0)).toBe(h.chainKeyCount(hot));
     expect(h.memory.buffer.byteLength).toBeLessThanOrEqual(64 * 1024 * 1024);
   });
@@ -300,7 +300,7 @@ describe("journal and cells", () => {
     expect(b.segmentCheck(ptr, bytes.length, 0n)).toBe(1);
     expect(b.segmentCheck(ptr, bytes.length, 4080n)).toBe(0);
     expect(b.segmentReplay(ptr, bytes.length, 0, 5)).toBe(bytes.length - 16);
-    b.indexLookup(chainOf(b, text), 1n, 0, 4);
+    b.indexLookup(chainOf(b, text), 1n, 0);
     expect([b.matchedKeys(2), b.matchedKeys(1)]).toEqual([20, 0]);
   });
 

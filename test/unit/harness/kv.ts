@@ -33,8 +33,9 @@ export {
   indexDrops,
   indexEntries,
   indexEvictions,
+  sweepAllExact,
   sweepExact,
-} from "../../../assembly/prefix/holders";
+} from "../../../assembly/prefix/entries";
 export { inFlightKeys, indexInsert, indexLookup, matchedKeys } from "../../../assembly/prefix/index";
 export { kvApply, kvDrifts, kvDropped, kvIsWanted, kvRefreshRow } from "../../../assembly/flow/kv-apply";
 export { kvChanges, kvCheck } from "../../../assembly/flow/kv-batch";

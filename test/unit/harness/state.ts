@@ -24,7 +24,7 @@ export {
   matchedKeys,
 } from "../../../assembly/prefix/index";
 export { indexStored } from "../../../assembly/prefix/clocks";
-export { indexEntries, indexEvictions } from "../../../assembly/prefix/holders";
+export { indexEntries, indexEvictions } from "../../../assembly/prefix/entries";
 export { rowF64, rowU32, setRowF64, setRowU32 } from "../../../assembly/pool/rows";
 export {
   failuresInARow,
