@@ -85,6 +85,11 @@ export class KvPush implements Ticking {
     this.ticker.remove(this);
   }
 
+  /** The gateway took all that the index was told; its workers may not have read it yet. */
+  get isCurrent(): boolean {
+    return this.batch === null && this.index.changedAtMs === null && this.behindSinceMs === null;
+  }
+
   /** From a change to the answer of the batch that told it, the last time or as long as one waits, seconds; NaN = never. */
   lagSeconds(nowMs: number): number {
     const waitingMs = this.behindSinceMs === null ? Number.NaN : nowMs - this.behindSinceMs;
