@@ -1,55 +1,10 @@
-// A gateway's exact index as a model: reads batches strictly, applies them, and works digests and keys out on its own.
+// A gateway's exact index as a model: reads batches strictly, applies them, and works digests out on its own.
 import * as wire from "../../assembly/wire/kv-deltas.ts";
 import { POOL_ENDPOINTS_MAX } from "../../assembly/wire/limits.ts";
 import { snapshotChecksum } from "../../sidecar/snapshot-encoder.ts";
+import { mixPair } from "../envoy/kv-batches.ts";
 
-const U64 = (1n << 64n) - 1n;
-const PRIME_1 = 0x9e3779b185ebca87n;
-const PRIME_2 = 0xc2b2ae3d27d4eb4fn;
-const PRIME_3 = 0x165667b19e3779f9n;
-const PRIME_4 = 0x85ebca77c2b2ae63n;
-const PRIME_5 = 0x27d4eb2f165667c5n;
 const OPERATIONS = ["", "store", "remove", "begin", "exact", "degraded"] as const;
-const TOKEN_MASK = wire.KV_TOKENS_MAX;
-
-const times = (left: bigint, right: bigint): bigint => (left * right) & U64;
-const rotated = (value: bigint, bits: bigint): bigint => ((value << bits) | (value >> (64n - bits))) & U64;
-const mixWord = (hash: bigint, word: bigint): bigint =>
-  (times(rotated(hash ^ times(rotated(times(word, PRIME_2), 31n), PRIME_1), 27n), PRIME_1) + PRIME_4) & U64;
-
-/** mixPair of assembly/text/hash.ts. */
-export function mixPair(left: bigint, right: bigint): bigint {
-  let value = mixWord(mixWord(PRIME_5, left), right);
-  value = times(value ^ (value >> 33n), PRIME_2);
-  value = times(value ^ (value >> 29n), PRIME_3);
-  return value ^ (value >> 32n);
-}
-
-/** hashBlock of assembly/prefix/chain.ts. */
-function hashCell(hash: bigint, cell: Buffer): bigint {
-  const word = (index: number): bigint => cell.readBigUInt64LE(index * 8);
-  const lane = (at: number, first: bigint, bits: bigint, second: bigint): bigint =>
-    times(rotated((times(word(at), first) + word(at + 1)) & U64, bits), second);
-  const a = lane(0, PRIME_1, 31n, PRIME_2);
-  const b = lane(2, PRIME_2, 29n, PRIME_3);
-  const c = lane(4, PRIME_3, 37n, PRIME_4);
-  const d = lane(6, PRIME_4, 27n, PRIME_1);
-  let mixed = times(a ^ rotated(b, 17n), PRIME_3);
-  mixed = times(((mixed ^ (mixed >> 32n)) + c + rotated(d, 41n)) & U64, PRIME_2);
-  return (times(rotated(hash ^ mixed ^ (mixed >> 29n), 27n), PRIME_1) + PRIME_4) & U64;
-}
-
-/** Keys of a text's whole cells under a root. */
-export function cellKeys(text: Buffer, root: bigint): bigint[] {
-  const keys: bigint[] = [];
-  let hash = PRIME_5;
-  for (let at = 0; at + wire.KV_CELL_BYTES <= text.length; at += wire.KV_CELL_BYTES) {
-    hash = hashCell(hash, text.subarray(at, at + wire.KV_CELL_BYTES));
-    const key = mixPair(hash, root);
-    keys.push(key === 0n ? PRIME_3 : key);
-  }
-  return keys;
-}
 
 /** The wire's digest of entries. */
 export function digestOf(entries: ReadonlyMap<bigint, number>): bigint {
@@ -245,6 +200,3 @@ export class KvGatewayModel {
     }
   }
 }
-
-/** Tokens of a value. */
-export const tokensOf = (value: number): number => value & TOKEN_MASK;

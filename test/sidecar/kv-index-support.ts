@@ -1,5 +1,4 @@
 // An exact index for tests: views of simulated engines before it, a model of the gateway behind it, no sockets.
-import { cellKeys, KvGatewayModel, mixPair } from "./kv-batch-model.ts";
 import type { CachedBlock, ReplicaKey } from "../../sidecar/kv-events/block-sink.ts";
 import { BLOCKS_MAX } from "../../sidecar/kv-events/limits.ts";
 import { TIERS } from "../../sidecar/kv-events/events.ts";
@@ -11,6 +10,8 @@ import { BatchComposer } from "../../sidecar/kv-index/composer.ts";
 import { EntryBudget } from "../../sidecar/kv-index/entry-budget.ts";
 import { hashName } from "../../sidecar/kv-index/hash64.ts";
 import { KvIndex } from "../../sidecar/kv-index/kv-index.ts";
+import { cellKeys, mixPair } from "../envoy/kv-batches.ts";
+import { KvGatewayModel } from "./kv-batch-model.ts";
 import { byteTable } from "./kv-events-support.ts";
 
 /** Half a cell: how far a block's end may lie behind a cell that counts its tokens. */

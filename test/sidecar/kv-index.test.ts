@@ -3,13 +3,12 @@ import { describe, expect, it } from "vitest";
 import type { BlockStored, Tier } from "../../sidecar/kv-events/events.ts";
 import { TIERS } from "../../sidecar/kv-events/events.ts";
 import { TokenTable } from "../../sidecar/kv-events/token-table.ts";
-import { cellKeys, mixPair } from "./kv-batch-model.ts";
+import { cellKeys, PLAIN_ROOT } from "../envoy/kv-batches.ts";
 import { removedEvent, storedEvent } from "./kv-events-support.ts";
 import { IndexSetting } from "./kv-index-support.ts";
 import { between, withSeeds } from "./seeds.ts";
 
 const A = "10.0.0.1:8000";
-const NO_ROOT = mixPair(0n, 0n);
 const TEXT = Buffer.from(Array.from({ length: 400 }, (_, i) => `${i},`).join(""));
 
 /** Blocks of `blockTokens` one-byte tokens that say `text`. */
@@ -23,7 +22,7 @@ function stored(
 }
 
 /** Entries of the endpoint as [cell's end, tier, tokens], where the cells are those of `text`. */
-function cells(setting: IndexSetting, text: Buffer, root = NO_ROOT): [number, Tier, number][] {
+function cells(setting: IndexSetting, text: Buffer, root = PLAIN_ROOT): [number, Tier, number][] {
   setting.pushAll();
   const entries = setting.slot(A)?.entries ?? new Map<bigint, number>();
   return cellKeys(text, root).flatMap((key, i): [number, Tier, number][] => {
