@@ -13,13 +13,14 @@ import {
   KV_POSITION_BYTES,
   KV_POSITION_HEADER_BYTES,
   KV_SEGMENTS,
+  KV_SILENT_MS,
 } from "../wire/kv-deltas";
 import { POOL_ENDPOINTS_MAX, WORKERS_MAX } from "../wire/limits";
 import { EXACT_DEGRADED, exactEntries, exactFlags, isExact } from "../prefix/exact-rows";
 import { sweepExact } from "../prefix/entries";
 import { rowOf } from "../pool/rows";
 import { poolCount, poolHash, poolSequence } from "../pool/table";
-import { kvApply, kvForgetPool, kvIsWanted, kvRefreshRow } from "../flow/kv-apply";
+import { kvApply, kvForgetPool, kvIsWanted, kvRefreshRow, kvSilence } from "../flow/kv-apply";
 import { kvChanges, kvCheck, kvSequence, kvSession } from "../flow/kv-batch";
 import { COUNT_KV_BATCHES, COUNT_KV_OVERRUNS, countUp } from "./counters";
 import { headSequence, headSession, readBatch, readHead } from "./kv-ring";
@@ -35,11 +36,14 @@ const TICK_SWEEP: u32 = 16384;
 /** So many batches at one tick are a backlog: the next ticks come fast. */
 const BACKLOG_BATCHES: u32 = KV_SEGMENTS / 4;
 
-//   ┌ place of a pool, 24 bytes: 0 u64 session   8 u32 sequence   12 u32 zero   16 u64 snapshot seen ┐
-const PLACE_BYTES: usize = 24;
+//   ┌ place of a pool, 32 bytes ──────────────────────────────────────────────────────────────────────┐
+//   │ 0 u64 session   8 u32 sequence   12 u32 zero   16 u64 snapshot seen   24 f64 batch came ms, 0 = silent │
+//   └─────────────────────────────────────────────────────────────────────────────────────────────────┘
+const PLACE_BYTES: usize = 32;
 const AT_SEQUENCE: usize = 8;
 const AT_SNAPSHOT: usize = 16;
-const places: usize = memory.data(16 * 24, 8);
+const AT_CAME: usize = 24;
+const places: usize = memory.data(16 * 32, 8);
 const position: usize = memory.data(16 + 16 * 128, 8);
 
 let isChanged: bool = false;
@@ -58,7 +62,11 @@ export function kvFollow(nowMs: f64, hasStreams: bool): bool {
     readHeadOf(pool, place);
     if (load<u64>(place, AT_SNAPSHOT) != poolSequence(pool)) noteSnapshot(pool, place);
     const waiting = headSequence() - load<u32>(place, AT_SEQUENCE);
-    if (waiting == 0) continue;
+    if (waiting == 0) {
+      noteSilence(pool, place, nowMs);
+      continue;
+    }
+    store<f64>(place, nowMs, AT_CAME);
     if (waiting >= BACKLOG_BATCHES) isBehind = true;
     const target = headSequence();
     room = applyUpTo(pool, place, target, room, nowMs);
@@ -80,6 +88,14 @@ function readHeadOf(pool: u32, place: usize): void {
   kvForgetPool(pool);
   store<u64>(place, headSession());
   store<u32>(place, headSequence() > <u32>KV_SEGMENTS ? headSequence() : 0, AT_SEQUENCE);
+  isChanged = true;
+}
+
+function noteSilence(pool: u32, place: usize, nowMs: f64): void {
+  const cameMs = load<f64>(place, AT_CAME);
+  if (cameMs == 0 || nowMs - cameMs <= <f64>KV_SILENT_MS) return;
+  store<f64>(place, 0, AT_CAME);
+  kvSilence(pool);
   isChanged = true;
 }
 
@@ -152,5 +168,6 @@ function writePosition(at: usize, pool: u32, nowMs: f64): void {
 
 function setBit(bits: usize, slot: u32): void {
   const byte = bits + ((<usize>slot) >> 3);
-  store<u8>(byte, load<u8>(byte) | (<u8>(1 << (<u8>(slot & 7)))));
+  const bit = <u8>(slot & 7);
+  store<u8>(byte, load<u8>(byte) | (1 << bit));
 }

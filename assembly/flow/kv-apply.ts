@@ -125,6 +125,14 @@ export function kvForgetPool(pool: u32): void {
   for (let slot: u32 = 0; slot < <u32>POOL_ENDPOINTS_MAX; slot++) kvForgetRow(rowOf(pool, slot));
 }
 
+/** Nothing was heard of the pool for KV_SILENT_MS: its rows count as degraded, until their next KV_EXACT. */
+export function kvSilence(pool: u32): void {
+  for (let slot: u32 = 0; slot < <u32>POOL_ENDPOINTS_MAX; slot++) {
+    const row = rowOf(pool, slot);
+    if ((exactFlags(row) & EXACT_AGREES) != 0) setExactFlags(row, EXACT_FOLLOWS | EXACT_DEGRADED);
+  }
+}
+
 /** Forgets what was told of another endpoint, or of this one before it lost its cache, in this row. */
 export function kvRefreshRow(row: u32): void {
   const generation = rowU32(COLUMN_GENERATION, row);

@@ -91,3 +91,8 @@ export const KV_POSITION_AT_DEGRADED = 88;
 /** A worker tells how far it is at least this often; one that was not heard for KV_LAPSE_MS is not waited for. */
 export const KV_HEARTBEAT_MS = 500;
 export const KV_LAPSE_MS = 3000;
+/**
+ * A sidecar sends a batch with KV_EXACT of its slots at least every KV_HEARTBEAT_MS. After so long without any the slots
+ * count as degraded until their next KV_EXACT: nobody tells what the engines have given up since.
+ */
+export const KV_SILENT_MS = 3000;

@@ -146,6 +146,26 @@ describe("index batches", () => {
     gateway.host.close();
   });
 
+  it("that stop coming leave no row exact for longer than 3 s, and one that goes on makes them exact again", async () => {
+    const { gateway, source } = await following(2);
+    gateway.clock.advance(wire.KV_SILENT_MS - 100);
+    expect(slots(gateway)[0]).toEqual(["exact", KEYS.length]);
+    gateway.clock.advance(300);
+    for (const worker of [0, 1]) {
+      expect(slots(gateway, worker)).toEqual([
+        ["degraded", KEYS.length],
+        ["degraded", 0],
+      ]);
+    }
+    expect(wanted(gateway.push(source.store(0, KEYS.slice(0, 2), 1).exact(0).exact(1).batch()))).toEqual([]);
+    gateway.clock.advance(200);
+    expect(slots(gateway, 1)).toEqual([
+      ["exact", KEYS.length],
+      ["exact", 0],
+    ]);
+    gateway.host.close();
+  });
+
   it("of a pool whose name looks like another's batch do not mix with them", async () => {
     const gateway = await startKvGateway(1);
     gateway.open(0);
