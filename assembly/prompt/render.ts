@@ -4,7 +4,7 @@
 // certainty breaks the rendering, and the request goes by the approximate index: a wrong text would be a wrong match.
 // Chat and completions only; the readers of the body call what stands here where a render record is set.
 import {
-  PROGRAM_EDITS_EDGES,
+  PROGRAM_EDITS_EDGES_SYSTEM,
   PROGRAM_EDITS_EMPTY,
   PROGRAM_EDITS_THINKING,
   PROGRAM_TRIMS_SYSTEM,
@@ -235,13 +235,16 @@ function beginContent(render: usize): void {
   const isTrimmed = (flags & trimFlag(role)) != 0;
   renderSet(
     render,
-    !isTrimmed && (flags & PROGRAM_EDITS_EDGES) != 0 ? RENDER_BEGUN | RENDER_EDGES : RENDER_BEGUN,
+    !isTrimmed && (flags & edgesFlag(role)) != 0 ? RENDER_BEGUN | RENDER_EDGES : RENDER_BEGUN,
   );
 }
 
-// PROGRAM_TRIMS_SYSTEM, _USER and _ASSISTANT stand in the order of the roles.
+// The flags of system, user and assistant stand in the order of the roles.
 function trimFlag(role: u32): u32 {
   return PROGRAM_TRIMS_SYSTEM << role;
+}
+function edgesFlag(role: u32): u32 {
+  return PROGRAM_EDITS_EDGES_SYSTEM << role;
 }
 
 // `isEnd`: the content ends with this piece; else it may.

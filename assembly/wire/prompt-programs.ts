@@ -66,12 +66,14 @@ export const PROGRAM_TRIMS_USER = 2;
 export const PROGRAM_TRIMS_ASSISTANT = 4;
 /** The template edits reasoning in the assistant's contents: one that holds "think>" is not rendered. */
 export const PROGRAM_EDITS_THINKING = 8;
-/** White space at an end of a content that is not trimmed is lost in part: a request with such a content is not rendered. */
-export const PROGRAM_EDITS_EDGES = 16;
+/** White space at an end of the role's contents is lost in part: a request with such a content is not rendered. */
+export const PROGRAM_EDITS_EDGES_SYSTEM = 16;
+export const PROGRAM_EDITS_EDGES_USER = 32;
+export const PROGRAM_EDITS_EDGES_ASSISTANT = 64;
 /** An empty content (after its trim) changes what stands around it: a request with one is not rendered. */
-export const PROGRAM_EDITS_EMPTY = 32;
+export const PROGRAM_EDITS_EMPTY = 128;
 /** All flags; a program with others is refused. */
-export const PROGRAM_FLAGS = 63;
+export const PROGRAM_FLAGS = 255;
 
 /** Flag of a model: a LoRA adapter, whose name is the root of its keys; else a name of the base model. */
 export const MODEL_IS_ADAPTER = 1;

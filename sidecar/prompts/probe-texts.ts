@@ -42,6 +42,8 @@ const THOUGHTS: readonly string[] = [
   "<think></think>So.",
   "hm</think>So.",
   "<think>hm",
+  "/no_think So.",
+  "So. /think",
 ];
 
 const WORDS_MAX = 40;

@@ -34,7 +34,11 @@ const TRIMS: Readonly<Record<Role, number>> = {
   user: wire.PROGRAM_TRIMS_USER,
   assistant: wire.PROGRAM_TRIMS_ASSISTANT,
 };
-const TRIMS_ALL = wire.PROGRAM_TRIMS_SYSTEM | wire.PROGRAM_TRIMS_USER | wire.PROGRAM_TRIMS_ASSISTANT;
+const EDITS_EDGES: Readonly<Record<Role, number>> = {
+  system: wire.PROGRAM_EDITS_EDGES_SYSTEM,
+  user: wire.PROGRAM_EDITS_EDGES_USER,
+  assistant: wire.PROGRAM_EDITS_EDGES_ASSISTANT,
+};
 /** Where reasoning ends in an assistant's content; templates look for it. */
 export const THINKING = "think>";
 
@@ -43,10 +47,20 @@ export function trimFlag(role: Role): number {
   return TRIMS[role];
 }
 
+/** Flag of the contents that lose white space at their ends in another way. */
+export function edgesFlag(role: Role): number {
+  return EDITS_EDGES[role];
+}
+
 /** Index of the literal between two contents; null = the prompt's start, or its end. */
 export function transition(before: Role | null, next: Role | null): number {
   const row = before === null ? wire.PROMPT_START : BEFORE[before];
   return row * 4 + (next === null ? wire.PROMPT_END : NEXT[next]);
+}
+
+/** Indices of the literals before the contents of a role. */
+export function transitionTo(role: Role): number[] {
+  return [null, ...ROLES].map((before) => transition(before, role));
 }
 
 /** Indices of the literals of a conversation, one more than it has messages. */
@@ -82,11 +96,14 @@ export function meet(a: PromptProgram, b: PromptProgram): PromptProgram | null {
     if (literal !== null && other !== null && Buffer.compare(literal, other) !== 0) return null;
     literals.push(other === null ? null : literal);
   }
-  const edits = (a.flags | b.flags) & ~TRIMS_ALL;
-  const trims = [a.flags & TRIMS_ALL, b.flags & TRIMS_ALL] as const;
-  // Where no content with white space at an end is rendered, it does not matter who would trim it.
-  if (trims[0] !== trims[1] && (edits & wire.PROGRAM_EDITS_EDGES) === 0) return null;
-  return { flags: edits | (trims[0] & trims[1]), literals };
+  let flags = a.flags | b.flags;
+  for (const role of ROLES) {
+    if (((a.flags ^ b.flags) & TRIMS[role]) === 0) continue;
+    // Where no content with white space at an end is rendered, it does not matter who would trim it.
+    if ((flags & EDITS_EDGES[role]) === 0) return null;
+    flags &= ~TRIMS[role];
+  }
+  return { flags, literals };
 }
 
 /** Equal for equal programs only. */
@@ -136,7 +153,7 @@ function contentBytes({ flags, literals }: PromptProgram, { role, content }: Mes
   if (edited && text.includes(THINKING)) return null;
   const stripped = pythonStrip(text);
   const body = (flags & TRIMS[role]) !== 0 ? stripped : text;
-  if ((flags & wire.PROGRAM_EDITS_EDGES) !== 0 && body !== stripped) return null;
+  if ((flags & EDITS_EDGES[role]) !== 0 && body !== stripped) return null;
   if ((flags & wire.PROGRAM_EDITS_EMPTY) !== 0 && body === "") return null;
   return Buffer.from(body);
 }

@@ -180,6 +180,23 @@ const falcon: Template = (turns) => {
   return `${turns.map(({ role, content }) => `${role}: ${clean(content)}\n\n`).join("")}assistant:`;
 };
 
+/** Answers before the last message lose thoughts and the newlines that they begin with. */
+const qwq: Template = (turns) =>
+  chatml(
+    turns.map(({ role, content }, at) => {
+      const isOld = role === "assistant" && at < turns.length - 1;
+      return { role, content: isOld ? content.split("</think>").at(-1)!.replace(/^\n+/, "") : content };
+    }),
+  );
+
+/** A system prompt may say whether to think, which is taken out of it. */
+const smollm3: Template = (turns) =>
+  chatml(
+    turns.map(({ role, content }) => {
+      return { role, content: role === "system" ? content.replaceAll(/\/(no_)?think/g, "") : content };
+    }),
+  );
+
 /** A system prompt that is empty counts as none. */
 const emptyIsNone: Template = (turns) => {
   const said = turns.filter(({ role, content }) => role !== "system" || content !== "");
@@ -206,6 +223,8 @@ export const TEMPLATES = {
   gemma3,
   deepseekR1,
   phi3,
+  qwq,
+  smollm3,
   numbered,
   falcon,
   emptyIsNone,

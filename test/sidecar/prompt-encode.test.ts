@@ -112,8 +112,8 @@ describe("a program", () => {
     const flagged = (flags: number): PromptProgram => ({ ...CHAT, flags });
     expect(text(flagged(wire.PROGRAM_TRIMS_USER), "\u3000a\u0085")).toBe("<s>user: a\nassistant: ");
     expect(text(flagged(wire.PROGRAM_TRIMS_SYSTEM), " a")).toBe("<s>user:  a\nassistant: ");
-    expect(text(flagged(wire.PROGRAM_EDITS_EDGES), "a ")).toBeUndefined();
-    expect(text(flagged(wire.PROGRAM_EDITS_EDGES | wire.PROGRAM_TRIMS_USER), "a ")).toBeDefined();
+    expect(text(flagged(wire.PROGRAM_EDITS_EDGES_USER), "a ")).toBeUndefined();
+    expect(text(flagged(wire.PROGRAM_EDITS_EDGES_USER | wire.PROGRAM_TRIMS_USER), "a ")).toBeDefined();
     expect(text(flagged(wire.PROGRAM_EDITS_EMPTY | wire.PROGRAM_TRIMS_USER), " ")).toBeUndefined();
     expect(text(flagged(wire.PROGRAM_EDITS_EMPTY), " ")).toBeDefined();
     expect(text(flagged(wire.PROGRAM_EDITS_THINKING), "<think>")).toBeDefined();
@@ -124,8 +124,10 @@ describe("a program", () => {
     expect(programKey(meet(CHAT, less)!)).toBe(programKey(less));
     expect(meet(CHAT, programOf({ [START_USER]: "user: " }))).toBeNull();
     expect(meet(CHAT, { ...CHAT, flags: wire.PROGRAM_TRIMS_USER })).toBeNull();
-    const edges = { ...CHAT, flags: wire.PROGRAM_EDITS_EDGES };
-    expect(meet({ ...CHAT, flags: wire.PROGRAM_TRIMS_USER }, edges)!.flags).toBe(wire.PROGRAM_EDITS_EDGES);
+    const edges = { ...CHAT, flags: wire.PROGRAM_EDITS_EDGES_USER };
+    expect(meet({ ...CHAT, flags: wire.PROGRAM_TRIMS_USER }, edges)!.flags).toBe(
+      wire.PROGRAM_EDITS_EDGES_USER,
+    );
   });
 });
 

@@ -21,6 +21,8 @@ const SEED = seedOf();
 
 const TRIMS_TURNS = wire.PROGRAM_TRIMS_USER | wire.PROGRAM_TRIMS_ASSISTANT;
 const TRIMS = TRIMS_TURNS | wire.PROGRAM_TRIMS_SYSTEM;
+const EDITS_EDGES =
+  wire.PROGRAM_EDITS_EDGES_SYSTEM | wire.PROGRAM_EDITS_EDGES_USER | wire.PROGRAM_EDITS_EDGES_ASSISTANT;
 /** What a template that wants user and assistant in turns refuses. */
 const ALTERNATING = [
   ...[
@@ -81,9 +83,9 @@ const CASES: readonly Case[] = [
     unknown: [...ALTERNATING, "system-user: reordered"],
   },
   {
-    name: "Llama 2, but for contents with white space at an end, and empty ones",
+    name: "Llama 2, but for questions with white space at an end, and empty contents",
     template: TEMPLATES.llama2,
-    flags: wire.PROGRAM_EDITS_EDGES | wire.PROGRAM_EDITS_EMPTY,
+    flags: wire.PROGRAM_EDITS_EDGES_USER | wire.PROGRAM_TRIMS_ASSISTANT | wire.PROGRAM_EDITS_EMPTY,
     unknown: ALTERNATING,
   },
   {
@@ -107,7 +109,18 @@ const CASES: readonly Case[] = [
   {
     name: "Phi-3, but for contents with white space at an end",
     template: TEMPLATES.phi3,
-    flags: wire.PROGRAM_EDITS_EDGES,
+    flags: EDITS_EDGES,
+  },
+  {
+    name: "QwQ, but for answers with white space at an end, or thoughts",
+    template: TEMPLATES.qwq,
+    flags: wire.PROGRAM_EDITS_EDGES_ASSISTANT | wire.PROGRAM_EDITS_THINKING,
+  },
+  {
+    name: "SmolLM3, but for system prompts, which may hold commands",
+    template: TEMPLATES.smollm3,
+    flags: 0,
+    unknown: ["start", "system", "user", "assistant"].map((before) => `${before}-system: contents-edited`),
   },
   {
     name: "one to which an empty system prompt is none, but for empty contents",

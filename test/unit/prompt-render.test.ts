@@ -273,7 +273,7 @@ describe("a chat whose template", () => {
   });
 
   it("edits white space at the ends is given up where there is any", () => {
-    between(tagged({}, wire.PROGRAM_EDITS_EDGES | wire.PROGRAM_TRIMS_SYSTEM));
+    between(tagged({}, wire.PROGRAM_EDITS_EDGES_USER | wire.PROGRAM_TRIMS_SYSTEM));
     for (const cut of [[], 1]) {
       expect(r.chat([user("x")], one, {}, cut)).toBe("rendered");
       expect(r.chat([user("a  b")], one.replace("x", "a  b"), {}, cut)).toBe("rendered");
