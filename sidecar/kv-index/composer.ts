@@ -53,10 +53,10 @@ export class BatchComposer {
     const wanted = new Set(slots);
     for (const { told, changed } of this.index.endpoints.values()) {
       if (told === null || !wanted.has(told.slot)) continue;
-      if (told.phase === "present" && nowMs - told.copiedAtMs >= COPY_AGAIN_AFTER_MS) {
-        told.phase = "absent";
-        changed();
-      }
+      if (told.phase !== "present" || told.isWanted || nowMs - told.copiedAtMs < COPY_AGAIN_AFTER_MS)
+        continue;
+      told.isWanted = true;
+      changed();
     }
   }
 
@@ -97,7 +97,14 @@ export class BatchComposer {
         this.lose(endpoint);
       }
       if (place === undefined) continue;
-      endpoint.told ??= { ...place, phase: "absent", state: "nothing", copyFrom: 0, copiedAtMs: -Infinity };
+      endpoint.told ??= {
+        ...place,
+        phase: "absent",
+        state: "nothing",
+        isWanted: false,
+        copyFrom: 0,
+        copiedAtMs: Number.NEGATIVE_INFINITY,
+      };
       listed.push({ endpoint, told: endpoint.told, reason: endpoint.reason });
     }
     this.turn = listed.length === 0 ? 0 : (this.turn + 1) % listed.length;
@@ -166,7 +173,7 @@ export class BatchComposer {
   }
 
   private isToBeCopied({ told, reason }: Listed): boolean {
-    return told.phase === "copying" || (told.phase === "absent" && reason === null);
+    return told.phase === "copying" || (reason === null && (told.phase === "absent" || told.isWanted));
   }
 
   /** The copy at hand, then others, small ones first. */
@@ -180,7 +187,7 @@ export class BatchComposer {
         this.hasMore = true;
         return;
       }
-      if (each.told.phase === "absent" && !this.beginCopy(each)) continue;
+      if (each.told.phase !== "copying" && !this.beginCopy(each)) continue;
       if (!this.goOn(each, cells, nowMs)) {
         this.hasMore = true;
         return;
@@ -198,6 +205,7 @@ export class BatchComposer {
     this.counts.copies += 1;
     told.phase = "copying";
     told.state = "nothing";
+    told.isWanted = false;
     told.copyFrom = 0;
     return true;
   }

@@ -29,6 +29,8 @@ export interface Told {
   /** "absent": nothing, or nothing of use; "copying": a part. */
   phase: "absent" | "copying" | "present";
   state: "nothing" | "exact" | "degraded";
+  /** Some worker lacks it, others have it: changes are told until its copy begins. */
+  isWanted: boolean;
   /** Where the copy goes on. */
   copyFrom: number;
   /** When a copy was last finished, monotonic ms. */

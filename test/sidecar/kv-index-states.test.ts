@@ -189,6 +189,24 @@ describe("copies", () => {
     expect(setting.slot(A)!.entries).toEqual(setting.expected(A));
   });
 
+  it("that a worker wants wait for one another, and changes go on meanwhile for the others", () => {
+    const setting = new IndexSetting();
+    const [one, two] = [setting.follow(A), setting.follow(B)];
+    store(one, 0, 20_000);
+    store(two, 0, 20_010);
+    setting.pushAll();
+    setting.nowMs += 1_000;
+    setting.model.wanted.add(0).add(1);
+    setting.push(true);
+    remove(two, 0, 3);
+    setting.push(false);
+    expect(lastSections(setting).slice(0, 2)).toEqual(["remove 1 3", "exact 1 20007"]);
+    expect([setting.slot(A)!.state, setting.slot(B)!.state]).toEqual(["copying", "exact"]);
+    setting.pushAll();
+    expect([setting.slot(A)!.state, setting.slot(B)!.state]).toEqual(["exact", "exact"]);
+    expect([setting.model.wanted.size, setting.composer.counts.copies]).toEqual([0, 4]);
+  });
+
   it("begin anew when the endpoint's cache is cleared meanwhile", () => {
     const setting = new IndexSetting();
     const view = setting.follow(A);
