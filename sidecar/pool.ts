@@ -301,7 +301,8 @@ export class Pool {
   }
 
   private changed(): void {
-    if (this.prompts !== null) updatePrompts(this.prompts, this.monitors, this.slots);
+    const { prompts } = this;
+    if (prompts !== null) prompts.notice(() => updatePrompts(prompts, this.monitors, this.slots));
     this.announce();
   }
 

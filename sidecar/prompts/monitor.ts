@@ -51,12 +51,26 @@ export class PromptMonitor {
   readonly counts: ProbeCounts = { held: 0, learnt: 0, failed: 0 };
   private readonly replicas = new Map<string, ReplicaPrompts>();
   private timer: NodeJS.Timeout | null = null;
+  private noticeTimer: NodeJS.Timeout | null = null;
   private isLooking = false;
   private stopped = false;
 
   constructor(private readonly context: PromptContext) {}
 
-  /** Makes these the replicas. Cheap when nothing changed. @param replicas those that answer now */
+  /** The pool changed, which it may do hundreds of times a second: `read` is called soon, once for many calls. */
+  notice(read: () => void): void {
+    if (this.stopped || this.noticeTimer !== null) return;
+    this.noticeTimer = setTimeout(() => {
+      this.noticeTimer = null;
+      read();
+    }, SETTLE_MS);
+  }
+
+  /**
+   * Makes these the replicas.
+   * @param replicas those that answer now
+   * @param isKnown whether an address is one of the pool, though it may not answer
+   */
   update(replicas: readonly PromptReplica[], isKnown: (address: string) => boolean): void {
     let changed = false;
     for (const replica of replicas) {
@@ -77,6 +91,7 @@ export class PromptMonitor {
   stop(): void {
     this.stopped = true;
     if (this.timer !== null) clearTimeout(this.timer);
+    if (this.noticeTimer !== null) clearTimeout(this.noticeTimer);
   }
 
   private renew(prompts: ReplicaPrompts): void {
@@ -91,7 +106,7 @@ export class PromptMonitor {
     let dueAtMs = Number.POSITIVE_INFINITY;
     for (const replica of this.replicas.values()) dueAtMs = Math.min(dueAtMs, replica.dueAtMs);
     if (dueAtMs === Number.POSITIVE_INFINITY) return;
-    const delayMs = Math.max(SETTLE_MS, dueAtMs - this.context.now());
+    const delayMs = Math.max(0, dueAtMs - this.context.now());
     this.timer = setTimeout(() => void this.lookAtDue(), delayMs);
   }
 
