@@ -33,20 +33,17 @@ import { PLUGIN_LATENCY_PICKER } from "../schedule/plugin-types";
 import { resultRow } from "../schedule/pickers";
 import { schedule, schedulePlaced } from "../schedule/schedule";
 import { configExposeDecision, configHeaderCount, configHeaderName, configPlan } from "../schema/settings";
+import { COUNT_BY_LOAD, COUNT_DECISIONS, COUNT_EARLY, countUp } from "./counters";
 import {
-  COUNT_BY_LOAD,
-  COUNT_DECISIONS,
-  COUNT_EARLY,
   DECIDED_BLIND,
   DECIDED_BY_LOAD,
   DECIDED_BY_PREFIX,
   DECIDED_COLD,
-  countUp,
   decisionKindName,
   meterDecision,
   meterDecisionTime,
   meterHitPercent,
-} from "./counters";
+} from "./metrics";
 import { H_DESTINATION, H_MAX_RETRIES, H_RETRY_ON, S_DECISION, V_RETRIES, V_RETRY_ON } from "./names";
 import {
   F_DISAGGREGATED,

@@ -2,7 +2,8 @@
 import { METRIC_COUNTER, METRIC_HISTOGRAM } from "../abi/constants";
 import { incrementMetric, recordMetric } from "../abi/host";
 import { ascii } from "../text/text";
-import { COUNT_PREFILL_FAILURES, NO_LABEL, POOL_PLACES, countUp, define, perPool } from "./counters";
+import { COUNT_PREFILL_FAILURES, countUp } from "./counters";
+import { NO_LABEL, POOL_PLACES, define, perPool } from "./metrics";
 
 // By RUNS_* bits (schema/wanted-stages.ts). The names are llm-d's (disagg_decision_total, label decision_type).
 const DECISIONS: u32 = 4;

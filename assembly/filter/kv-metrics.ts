@@ -4,7 +4,7 @@ import { recordMetric } from "../abi/host";
 import { POOL_ENDPOINTS_MAX } from "../wire/limits";
 import { exactEntries, isExact } from "../prefix/exact-rows";
 import { rowOf } from "../pool/rows";
-import { perPool } from "./counters";
+import { perPool } from "./metrics";
 
 const exactIds: usize = memory.data(17 * 4, 4);
 const entriesIds: usize = memory.data(17 * 4, 4);

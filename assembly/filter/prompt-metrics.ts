@@ -18,14 +18,8 @@ import {
   RENDER_WHITE_SPACE,
 } from "../prompt/render-layout";
 import { ascii } from "../text/text";
-import {
-  COUNT_PROMPTS_NOT_RENDERED,
-  COUNT_PROMPTS_RENDERED,
-  POOL_PLACES,
-  countUp,
-  define,
-  perPool,
-} from "./counters";
+import { COUNT_PROMPTS_NOT_RENDERED, COUNT_PROMPTS_RENDERED, countUp } from "./counters";
+import { POOL_PLACES, define, perPool } from "./metrics";
 
 // By RENDER_*; the place of 0 is that of rendered prompts, which have a metric of their own.
 const reasons: usize = memory.data(14 * 4, 4);

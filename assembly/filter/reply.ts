@@ -15,7 +15,8 @@ import {
   writeU64,
 } from "../text/text";
 import { API_ANTHROPIC_COUNT_TOKENS, API_ANTHROPIC_MESSAGES } from "../prompt/api";
-import { COUNT_ERRORS, countUp, meterError } from "./counters";
+import { COUNT_ERRORS, countUp } from "./counters";
+import { meterError } from "./metrics";
 import { H_CONTENT_TYPE, H_DROPPED_REASON, H_POLICY_ID, H_PROMPTS_ID, V_JSON } from "./names";
 
 export const REFUSED_NO_ENDPOINTS: u32 = 0;

@@ -29,15 +29,8 @@ import {
 } from "../schema/settings";
 import { configPrefillBodyBytesMax, configPrefillPlan, configStageMode } from "../schema/stage-settings";
 import { MODE_INLINE } from "../schema/stages-layout";
-import {
-  COUNT_HEADER_ONLY,
-  COUNT_PASSED,
-  COUNT_REQUESTS,
-  COUNT_STREAM_OVERFLOW,
-  DECIDED_NOT,
-  countUp,
-  meterDecision,
-} from "./counters";
+import { COUNT_HEADER_ONLY, COUNT_PASSED, COUNT_REQUESTS, COUNT_STREAM_OVERFLOW, countUp } from "./counters";
+import { DECIDED_NOT, meterDecision } from "./metrics";
 import { DECIDED, NONE_ELIGIBLE, NOT_CACHED, NO_SNAPSHOT, decide, decideWithoutStream } from "./decide";
 import { guardBytes, hasForbidden, refuseForbidden } from "./guard";
 import { P_SUBSET } from "./names";

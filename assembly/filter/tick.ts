@@ -5,7 +5,7 @@ import { poolCount, poolHasSnapshot, poolReceivedMs } from "../pool/table";
 import { readyEndpoints } from "../pool/snapshot";
 import { COLUMN_INFLIGHT_REQUESTS, COLUMN_INFLIGHT_TOKENS, rowF64 } from "../pool/rows";
 import { POOL_ENDPOINTS_MAX } from "../wire/limits";
-import { meterInflight, meterPool, meterTotals } from "./counters";
+import { meterInflight, meterPool, meterTotals } from "./metrics";
 import { configTickMs } from "../schema/settings";
 import { releaseExpected } from "./commit";
 import { prefillsLost } from "./prefill";
