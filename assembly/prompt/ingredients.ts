@@ -60,7 +60,7 @@ export function deliver(record: usize, target: u32, kind: u32, hash: u64): void 
   } else if (target < INGREDIENTS_MAX) {
     const isGiven = kind != JSON_NULL && !isDefault(target, kind);
     store<u64>(record + AT_INGREDIENTS + ((<usize>target) << 3), isGiven ? hash : 0);
-    if (renderOf(record) != 0) renderIngredient(renderOf(record), target, isGiven, hash);
+    if (renderOf(record) != 0) renderIngredient(renderOf(record), target, isGiven, kind == JSON_STRING, hash);
   }
 }
 

@@ -40,11 +40,12 @@ export function renderField(render: usize, ptr: usize, bytes: u32): void {
 
 /**
  * Notes the ingredient `index` (fields.ts) with its hash; of several the last one counts. `isGiven`: it is neither
- * null nor what the engine does without it. An empty list of tools is no default: templates tell it from none.
+ * null nor what the engine does without it; `isText`: it is a string. An empty list of tools is no default: templates
+ * tell it from none.
  */
-export function renderIngredient(render: usize, index: u32, isGiven: bool, hash: u64): void {
-  // Without tools these two change nothing, and with them the tools forbid to render.
-  if (index == <u32>INGREDIENT_TOOL_CHOICE) isGiven = hash != 0 && hash != NONE_HASH;
+export function renderIngredient(render: usize, index: u32, isGiven: bool, isText: bool, hash: u64): void {
+  // Without tools "auto", whose hash is 0, and "none" change nothing, and with them the tools forbid to render.
+  if (index == <u32>INGREDIENT_TOOL_CHOICE && isText && (hash == 0 || hash == NONE_HASH)) isGiven = false;
   const given = load<u32>(render, R_GIVEN) & ~(1 << index);
   store<u32>(render, isGiven ? given | (1 << index) : given, R_GIVEN);
   if (index != <u32>INGREDIENT_SALT || isGiven) return;

@@ -83,6 +83,7 @@ export function scalar(record: usize, kind: u32, ptr: usize, len: u32): void {
       return messageScalar(record, kind, ptr, len);
     case SCOPE_PARTS:
       if (kind != JSON_NULL) setFlag(record, FLAG_BAD_FIELD);
+      if (renderOf(record) != 0) renderBreak(renderOf(record), RENDER_CONTENT);
       return;
     case SCOPE_SAMPLING:
       if (load<u8>(record, AT_FIELD) == FIELD_MAX_TOKENS) limit(record, AT_MAX_TOKENS, kind, ptr, len);

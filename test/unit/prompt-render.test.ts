@@ -89,6 +89,7 @@ describe("a chat", () => {
     ["no member", [{}], "content"],
     ["an empty list of parts", [user([])], "content"],
     ["an empty part", [user([part(""), part("x")])], "content"],
+    ["null among its parts", [user([null, part("x")])], "content"],
     ["an image", [user([part("x"), { type: "image_url", image_url: { url: "u" } }])], "content"],
     ["a part without a type", [user([{ text: "x" }])], "content"],
     ["a part without text", [user([{ type: "text" }, part("x")])], "content"],
