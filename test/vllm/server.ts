@@ -26,6 +26,8 @@ export interface VllmOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Both adapters are loaded. */
   readonly adapters?: boolean;
+  /** A free one unless given. */
+  readonly port?: number;
 }
 
 /** The server did not come to answer. */
@@ -55,8 +57,7 @@ export interface Vllm {
 
 /** Starts a server and waits until it is healthy. @throws VllmStartError */
 export async function startVllm(options: VllmOptions = {}): Promise<Vllm> {
-  const port = await freePort();
-  const server = new VllmProcess(port, options);
+  const server = new VllmProcess(options.port ?? (await freePort()), options);
   try {
     await server.healthy();
   } catch (error) {
