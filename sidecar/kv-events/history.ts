@@ -230,8 +230,9 @@ export class EventHistory {
   }
 
   private async apply(sequence: number, batch: KvEventBatch): Promise<void> {
-    const { learn, blocks } = this.context;
+    const { learn, blocks, signal } = this.context;
     if (learn !== null) await learn(batch);
+    if (signal.aborted) return;
     // Before its first batch an engine's cache is empty.
     if (sequence === 0) this.empty();
     this.position.accept(sequence, batch.timeSeconds);

@@ -62,6 +62,7 @@ class Follower implements FollowedEngine {
   ) {
     view.sink.followed?.(replica);
     this.state = new ReplicaState((degraded) => {
+      if (this.stopped) return;
       log.debug({ ...replica, state: String(this.state) }, "KV events changed state");
       view.sink.state?.(replica, degraded);
     });

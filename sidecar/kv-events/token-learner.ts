@@ -1,5 +1,6 @@
 // Learns the bytes of token ids from a model server, where no tokenizer file is at hand.
-import { codeOf, messageOf, TokenizerError } from "../errors.ts";
+import { setTimeout } from "node:timers/promises";
+import { codeOf, ConnectionError, messageOf, StatusError, TimeoutError, TokenizerError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { UNKNOWN_TOKEN, TokenTable } from "./token-table.ts";
 import { pieceBytes, type PieceForm } from "./token-pieces.ts";
@@ -9,8 +10,13 @@ import type { TokenServer } from "./token-server.ts";
 const BATCH_IDS = 512;
 /** Requests about the tokens of one batch; what is not known then stays unknown. */
 const REQUESTS_MAX = 64;
-/** A server that could not be asked is not asked again for this long; its tokens stay unknown meanwhile. */
+/** A server that could not be asked is not asked again for this long. */
 const RETRY_AFTER_MS = 1_000;
+/**
+ * Failures in a row up to which a batch waits for the next attempt: a server that restarts publishes what it computes
+ * before its API answers. After them tokens stay unknown while the server fails, and batches wait no longer.
+ */
+const PATIENT_FAILURES = 5;
 /** Stands between tokens, so that each one's text can be told from its neighbours'. No token contains it. */
 const SEPARATOR = "<:|:>";
 const REPLACEMENT = "\uFFFD";
@@ -21,6 +27,14 @@ const SPACED = "a . b , c ? d";
  * asks for (clean_up_tokenization_spaces). Transformers 5 leaves byte-level tokenizers alone.
  */
 const LOSES_SPACES_BEFORE = /[.?!,']/;
+
+/** How a server answered of late. */
+interface Asked {
+  failuresInRow: number;
+  retryAtMs: number;
+  /** One batch at a time: the next one's tokens may be known by then. */
+  queue: Promise<void>;
+}
 
 /**
  * Fills a table by two requests of vLLM's API. `/detokenize` of many ids with a separator between them gives each
@@ -35,14 +49,14 @@ export class TokenLearner {
   private separator: readonly number[] | null = null;
   private form: PieceForm | null = null;
   private losesSpaces = false;
-  private retryAtMs = 0;
+  /** By name; those that answer are not in it. */
+  private readonly servers = new Map<string, Asked>();
   private reported = "";
-  /** One batch at a time: the next one's tokens may be known by then. */
-  private queue: Promise<void> = Promise.resolve();
 
   constructor(
     private readonly log: Logger,
     private readonly now: () => number = () => performance.now(),
+    private readonly sleep: (ms: number) => Promise<unknown> = setTimeout,
   ) {}
 
   /**
@@ -51,12 +65,44 @@ export class TokenLearner {
    */
   learn(server: TokenServer, texts: readonly (readonly number[])[]): Promise<void> {
     if (this.unknownOf(texts).length === 0) return Promise.resolve();
-    this.queue = this.queue.then(() => this.learnNow(server, texts));
-    return this.queue;
+    const asked = this.servers.get(server.name) ?? {
+      failuresInRow: 0,
+      retryAtMs: 0,
+      queue: Promise.resolve(),
+    };
+    this.servers.set(server.name, asked);
+    const queue = asked.queue.then(() => this.learnPatiently(server, asked, texts));
+    asked.queue = queue;
+    return queue.then(() => {
+      if (asked.queue === queue && asked.failuresInRow === 0) this.servers.delete(server.name);
+    });
   }
 
-  private async learnNow(server: TokenServer, texts: readonly (readonly number[])[]): Promise<void> {
-    if (this.now() < this.retryAtMs) return;
+  private async learnPatiently(
+    server: TokenServer,
+    asked: Asked,
+    texts: readonly (readonly number[])[],
+  ): Promise<void> {
+    for (;;) {
+      const pauseMs = asked.retryAtMs - this.now();
+      if (pauseMs > 0 && asked.failuresInRow >= PATIENT_FAILURES) return;
+      if (pauseMs > 0) await this.sleep(pauseMs);
+      const outcome = await this.learnNow(server, texts);
+      if (outcome === "learnt") {
+        asked.failuresInRow = 0;
+        return;
+      }
+      asked.failuresInRow = outcome === "refused" ? PATIENT_FAILURES : asked.failuresInRow + 1;
+      asked.retryAtMs = this.now() + RETRY_AFTER_MS;
+      if (asked.failuresInRow >= PATIENT_FAILURES) return;
+    }
+  }
+
+  /** @returns "failed": it may answer another time; "refused": it will not */
+  private async learnNow(
+    server: TokenServer,
+    texts: readonly (readonly number[])[],
+  ): Promise<"learnt" | "failed" | "refused"> {
     try {
       await this.begin(server);
       let requests = 0;
@@ -66,19 +112,24 @@ export class TokenLearner {
         requests += 2;
       }
       for (const tokens of texts) {
-        if (requests >= REQUESTS_MAX) return;
+        if (requests >= REQUESTS_MAX) return "learnt";
         if (this.unknownOf([tokens]).length === 0) continue;
         await this.learnPieces(server, await server.detokenize(tokens));
         requests += 2;
       }
       this.reported = "";
+      return "learnt";
     } catch (error) {
       this.failures += 1;
-      this.retryAtMs = this.now() + RETRY_AFTER_MS;
       const code = codeOf(error);
       if (code !== this.reported)
         this.log.warn({ code }, `token bytes cannot be learnt: ${messageOf(error)}`);
       this.reported = code;
+      const isPassing =
+        error instanceof ConnectionError ||
+        error instanceof TimeoutError ||
+        (error instanceof StatusError && error.status >= 500);
+      return isPassing ? "failed" : "refused";
     }
   }
 

@@ -106,8 +106,13 @@ export class EndpointIndex implements BudgetMember {
     return reason === null || PASSING.has(reason);
   }
 
+  follows(rank: number): boolean {
+    return this.engines.has(rank);
+  }
+
   followed(rank: number): void {
-    this.engineOf(rank);
+    if (this.engines.has(rank)) return;
+    this.engines.set(rank, { cells: new EngineCells(this.table), degraded: "starting", unnamed: 0 });
   }
 
   left(rank: number): void {
@@ -115,6 +120,7 @@ export class EndpointIndex implements BudgetMember {
     this.engines.delete(rank);
   }
 
+  /** This and what follows is of engines that are followed. */
   stored({ rank }: ReplicaKey, block: CachedBlock, tier: Tier): void {
     const { root } = block;
     // A prompt with pictures is never text alone.
@@ -146,11 +152,6 @@ export class EndpointIndex implements BudgetMember {
   }
 
   private engineOf(rank: number): Engine {
-    let engine = this.engines.get(rank);
-    if (engine === undefined) {
-      engine = { cells: new EngineCells(this.table), degraded: "starting", unnamed: 0 };
-      this.engines.set(rank, engine);
-    }
-    return engine;
+    return this.engines.get(rank)!;
   }
 }

@@ -31,38 +31,45 @@ export class KvIndex implements BlockSink {
   }
 
   followed(replica: ReplicaKey): void {
-    this.endpointOf(replica).followed(replica.rank);
+    let endpoint = this.endpoints.get(replica.address);
+    if (endpoint === undefined) {
+      endpoint = new EndpointIndex(replica.address, () => this.changed());
+      this.endpoints.set(replica.address, endpoint);
+      this.budget.join(endpoint);
+    }
+    endpoint.followed(replica.rank);
     this.changed();
   }
 
   left(replica: ReplicaKey): void {
     const endpoint = this.endpointOf(replica);
+    if (endpoint === null) return;
     endpoint.left(replica.rank);
+    this.lastReplica = null;
     if (!endpoint.hasEngines) {
       this.budget.leave(endpoint);
       this.endpoints.delete(replica.address);
-      this.lastReplica = null;
     }
     this.changed();
   }
 
   stored(replica: ReplicaKey, block: CachedBlock, tier: Tier): void {
-    this.endpointOf(replica).stored(replica, block, tier);
+    this.endpointOf(replica)?.stored(replica, block, tier);
     if (this.changedAtMs === null) this.changed();
   }
 
   removed(replica: ReplicaKey, block: CachedBlock, tier: Tier): void {
-    this.endpointOf(replica).removed(replica, block, tier);
+    this.endpointOf(replica)?.removed(replica, block, tier);
     if (this.changedAtMs === null) this.changed();
   }
 
   cleared(replica: ReplicaKey): void {
-    this.endpointOf(replica).cleared(replica.rank);
+    this.endpointOf(replica)?.cleared(replica.rank);
     this.changed();
   }
 
   state(replica: ReplicaKey, degraded: DegradedReason | null): void {
-    this.endpointOf(replica).setState(replica.rank, degraded);
+    this.endpointOf(replica)?.setState(replica.rank, degraded);
     this.changed();
   }
 
@@ -72,14 +79,11 @@ export class KvIndex implements BlockSink {
     this.onChange();
   }
 
-  private endpointOf(replica: ReplicaKey): EndpointIndex {
-    if (replica === this.lastReplica) return this.lastEndpoint!;
-    let endpoint = this.endpoints.get(replica.address);
-    if (endpoint === undefined) {
-      endpoint = new EndpointIndex(replica.address, () => this.changed());
-      this.endpoints.set(replica.address, endpoint);
-      this.budget.join(endpoint);
-    }
+  /** null = it is not followed: a subscription that ends may still tell something. */
+  private endpointOf(replica: ReplicaKey): EndpointIndex | null {
+    if (replica === this.lastReplica) return this.lastEndpoint;
+    const endpoint = this.endpoints.get(replica.address) ?? null;
+    if (endpoint === null || !endpoint.follows(replica.rank)) return null;
     this.lastReplica = replica;
     this.lastEndpoint = endpoint;
     return endpoint;

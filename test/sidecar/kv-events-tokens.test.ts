@@ -5,7 +5,13 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { encode, tokenBytes, VOCABULARY_SIZE } from "../../host-sim/model-server/tokenizer.ts";
-import { FileReadError, TokenizerError } from "../../sidecar/errors.ts";
+import {
+  ConnectionError,
+  FileReadError,
+  StatusError,
+  TimeoutError,
+  TokenizerError,
+} from "../../sidecar/errors.ts";
 import { TOKEN_BYTES_MAX, TOKEN_IDS_MAX } from "../../sidecar/kv-events/limits.ts";
 import { TokenLearner } from "../../sidecar/kv-events/token-learner.ts";
 import { HttpTokenServer, type TokenServer } from "../../sidecar/kv-events/token-server.ts";
@@ -157,15 +163,17 @@ describe("the table", () => {
 
 /** A server that knows the simulated vocabulary; counts requests and may fail. */
 class FakeTokenServer implements TokenServer {
-  readonly name = "fake";
   calls: string[] = [];
-  failing = false;
+  failing: Error | null = null;
 
-  constructor(private readonly spelling: "pieces" | "none" = "pieces") {}
+  constructor(
+    private readonly spelling: "pieces" | "none" = "pieces",
+    readonly name = "fake",
+  ) {}
 
   async tokenize(text: string): Promise<{ tokens: number[]; pieces: string[] }> {
     this.calls.push("tokenize");
-    if (this.failing) throw new TokenizerError("fake", "x", "y");
+    if (this.failing !== null) throw this.failing;
     const tokens = encode(text);
     const pieces = this.spelling === "none" ? [] : tokens.map((id) => spell(tokenBytes(id)));
     return { tokens, pieces };
@@ -173,6 +181,7 @@ class FakeTokenServer implements TokenServer {
 
   async detokenize(tokens: readonly number[]): Promise<string> {
     this.calls.push("detokenize");
+    if (this.failing !== null) throw this.failing;
     return Buffer.concat(tokens.map(tokenBytes)).toString();
   }
 }
@@ -219,18 +228,53 @@ describe("learning from a server", () => {
     expect(learner.table.render(encode("é"))).toBeNull();
   });
 
-  it("gives a failing server a rest, and never rejects", async () => {
+  it("waits for a server that restarts, a second at a time, and for no other", async () => {
     let nowMs = 0;
+    const slept: number[] = [];
     const server = new FakeTokenServer();
-    const learner = new TokenLearner(SILENT, () => nowMs);
-    server.failing = true;
+    const learner = new TokenLearner(
+      SILENT,
+      () => nowMs,
+      async (ms) => {
+        slept.push(ms);
+        nowMs += ms;
+        // The other one's tokens are learnt meanwhile.
+        if (slept.length === 1) await learner.learn(new FakeTokenServer("pieces", "other"), [[301]]);
+        if (slept.length === 3) server.failing = null;
+      },
+    );
+    server.failing = new ConnectionError("fake", new Error("refused"));
     await learner.learn(server, [[300]]);
-    server.failing = false;
-    await learner.learn(server, [[300]]);
-    expect([learner.failures, learner.table.size]).toEqual([1, 0]);
-    nowMs = 1_000;
-    await learner.learn(server, [[300]]);
+    expect([learner.failures, slept]).toEqual([3, [1_000, 1_000, 1_000]]);
     expect(learner.table.lengthOf(300)).toBe(tokenBytes(300).length);
+    expect(learner.table.lengthOf(301)).toBe(tokenBytes(301).length);
+  });
+
+  it("waits no longer for a server that goes on failing, or refuses to answer, and never rejects", async () => {
+    const faults: [Error, number][] = [
+      [new TimeoutError("fake", 2_000), 5],
+      [new StatusError("fake", 503), 5],
+      [new StatusError("fake", 404), 1],
+      [new TokenizerError("fake", "x", "y"), 1],
+    ];
+    for (const [fault, attempts] of faults) {
+      let nowMs = 0;
+      const server = new FakeTokenServer();
+      const learner = new TokenLearner(
+        SILENT,
+        () => nowMs,
+        async (ms) => void (nowMs += ms),
+      );
+      server.failing = fault;
+      await learner.learn(server, [[300]]);
+      expect([learner.failures, learner.table.size]).toEqual([attempts, 0]);
+      server.failing = null;
+      await learner.learn(server, [[300]]);
+      expect([learner.failures, learner.table.size]).toEqual([attempts, 0]);
+      nowMs += 1_000;
+      await learner.learn(server, [[300]]);
+      expect(learner.table.lengthOf(300)).toBe(tokenBytes(300).length);
+    }
   });
 
   it("speaks a simulated server's API", async () => {

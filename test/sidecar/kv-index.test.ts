@@ -141,6 +141,11 @@ describe("several ranks of one endpoint", () => {
     expect(cells(setting, TEXT)).toEqual([]);
     setting.index.left(two.replica);
     expect(setting.index.endpoints.size).toBe(0);
+    // What a subscription that ends tells yet makes nothing of it again.
+    two.state.setProgress("unreachable");
+    two.blocks.apply(stored("z", TEXT.subarray(0, 64), 64));
+    two.blocks.clear();
+    expect(setting.index.endpoints.size).toBe(0);
   });
 });
 
