@@ -143,18 +143,6 @@ export function chainDepthBytes(chain: usize, index: u32): u32 {
   return index == 0 ? head : head + keyDepthBytes(index - 1);
 }
 
-/** Keys of the chain that stand for no more than `bytes` prompt bytes each, head included. */
-export function chainKeysWithin(chain: usize, bytes: u32): u32 {
-  let within: u32 = 0;
-  let beyond = chainKeyCount(chain);
-  while (within < beyond) {
-    const middle = (within + beyond) >> 1;
-    if (chainDepthBytes(chain, middle) <= bytes) within = middle + 1;
-    else beyond = middle;
-  }
-  return within;
-}
-
 /** Depth in bytes of hashed text that the text's key at `index` stands for. */
 export function keyDepthBytes(index: u32): u32 {
   if (index < FINE_BLOCKS) return (index + 1) * BLOCK_BYTES;

@@ -9,7 +9,6 @@ import {
 import {
   chainKey,
   chainKeyCount,
-  chainKeysWithin,
   chainReset,
   chainDepthBytes,
   chainTextBytes,
@@ -209,6 +208,18 @@ export function decideExact(first: u32, count: u32, endpoints: u32, times: u32):
   return sum;
 }
 
+// Keys of the chain that stand for no more than `bytes` bytes.
+function keysWithin(chain: usize, bytes: u32): u32 {
+  let from: u32 = 0;
+  let to = chainKeyCount(chain);
+  while (from < to) {
+    const middle = (from + to) >> 1;
+    if (chainDepthBytes(chain, middle) <= bytes) from = middle + 1;
+    else to = middle;
+  }
+  return from;
+}
+
 function decideExactOnce(index: u32, endpoints: u32, entropy: u64): u32 {
   const chain = chainAt(index);
   requestReset(0, entropy);
@@ -220,7 +231,7 @@ function decideExactOnce(index: u32, endpoints: u32, entropy: u64): u32 {
   requestSetTokens(tokens, tokens, tokens);
   for (let i: u32 = 0; i < candidateCount(); i++) {
     const row = candidateRow(i);
-    const from = chainKeysWithin(chain, exactBytes(row));
+    const from = keysWithin(chain, exactBytes(row));
     const inFlight = inFlightKeys(chain, ROOT, row, from);
     const noted = inFlight > from ? <f64>chainDepthBytes(chain, inFlight - 1) / BYTES_PER_TOKEN : 0;
     const matched = Math.min(Math.max(exactTokens(row), noted), tokens);

@@ -9,14 +9,7 @@ export {
   cellsReset,
   cellsText,
 } from "../../../assembly/prefix/cells";
-export {
-  CHAIN_BYTES,
-  chainKey,
-  chainKeyCount,
-  chainKeysWithin,
-  chainReset,
-  chainText,
-} from "../../../assembly/prefix/chain";
+export { CHAIN_BYTES, chainKey, chainKeyCount, chainReset, chainText } from "../../../assembly/prefix/chain";
 export { indexStored } from "../../../assembly/prefix/clocks";
 export { exactClear, exactEntriesTotal, exactRemove, exactStore } from "../../../assembly/prefix/exact";
 export { exactBytes, exactLookup, exactTokens } from "../../../assembly/prefix/exact-lookup";
