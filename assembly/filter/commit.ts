@@ -6,6 +6,7 @@ import {
   COLUMN_GENERATION,
   COLUMN_INFLIGHT_REQUESTS,
   COLUMN_INFLIGHT_TOKENS,
+  COLUMN_LEGS,
   COLUMN_UNCACHED_TOKENS,
   rowF64,
   rowU32,
@@ -27,6 +28,7 @@ import {
   LEG_TRANSFER_MS,
   legComputed,
   legOf,
+  legUncached,
   noteLeg,
   releaseExpectedLeg,
   releaseLeg,
@@ -85,7 +87,7 @@ export function commit(stream: usize, pool: u32, now: f64): void {
   reserveAt(stream, row, now);
   store<f64>(stream, now, S_DECIDED);
   if (!hasPrompt) return;
-  poolNoteTokens(pool, uncached, promptTokens);
+  poolNoteTokens(pool, isElsewhere ? legUncached(stream) : uncached, promptTokens);
   const keys = heldKeys(row % POOL_ENDPOINTS_MAX);
   store<u16>(stream, <u16>keys, S_KEYS_MATCHED);
   store<u32>(stream, row, S_PREFIX_ROW);
@@ -103,7 +105,7 @@ export function commit(stream: usize, pool: u32, now: f64): void {
 function beginLeg(stream: usize, now: f64): void {
   noteLeg(stream);
   if (hasFlag(stream, F_INLINE)) return;
-  reserveLeg(stream, now);
+  reserveLeg(stream, showsFirstToken(stream), now);
   setFlag(stream, F_PREFILL_RESERVED);
 }
 
@@ -211,7 +213,7 @@ export function firstToken(stream: usize, now: f64): void {
     if (hasFlag(stream, F_HAS_PROMPT) && !isElsewhere) rateFirstToken(row, tokens, now);
     if (!isElsewhere) noteFirstToken(row, tokens, now);
     store<f64>(stream, now, S_FIRST_TOKEN);
-    store<f32>(stream, <f32>rowF64(COLUMN_INFLIGHT_REQUESTS, row), S_REQUESTS);
+    store<f32>(stream, <f32>answersAt(row), S_REQUESTS);
   }
   releasePrefill(stream);
 }
@@ -237,6 +239,10 @@ function transferred(stream: usize, row: u32, isMeasure: bool, now: f64): void {
   );
 }
 
+function answersAt(row: u32): f64 {
+  return rowF64(COLUMN_INFLIGHT_REQUESTS, row) - rowF64(COLUMN_LEGS, row);
+}
+
 function isSameEndpoint(stream: usize, row: u32): bool {
   return rowU32(COLUMN_GENERATION, row) == destinationGeneration(stream, 0);
 }
@@ -256,7 +262,7 @@ export function streamFinished(stream: usize, tokens: u32, now: f64): void {
   if (first > 0 && tokens > 0) poolNoteAnswer(load<u32>(stream, S_POOL), tokens);
   const row = destinationRow(stream, 0);
   if (first == 0 || tokens < TPOT_TOKENS_MIN || !isSameEndpoint(stream, row)) return;
-  const requests = (<f64>load<f32>(stream, S_REQUESTS) + rowF64(COLUMN_INFLIGHT_REQUESTS, row)) / 2;
+  const requests = (<f64>load<f32>(stream, S_REQUESTS) + answersAt(row)) / 2;
   rateTpot(row, requests, (now - first) / <f64>(tokens - 1), now);
 }
 

@@ -74,7 +74,7 @@ import { RUNS_PREFILL } from "../schema/wanted-stages";
 import { decisionName } from "./disaggregation-metrics";
 import { explain } from "./explain";
 import { LEG_LACKING, legOf, legRow } from "./legs";
-import { chooseStages, writeHost, writeStages } from "./stages";
+import { chooseStages, preparePairs, writeHost, writeStages } from "./stages";
 
 // Outcomes of decide().
 export const DECIDED: u32 = 0;
@@ -166,6 +166,7 @@ function pick(stream: usize, pool: u32, config: u32, now: f64, entropy: u64): u3
   if (!gatherCandidates(pool, model, now)) return NO_ENDPOINTS;
   measurePrompt(stream, pool, model);
   readHeaders(config);
+  preparePairs(stream, pool, config, model, now);
   pickedCount = min<u32>(schedule(configPlan(config), pool), DESTINATIONS_MAX);
   for (let i: u32 = 0; i < pickedCount; i++) store<u16>(picked + ((<usize>i) << 1), <u16>resultRow(i));
   return pickedCount > 0 ? DECIDED : NONE_ELIGIBLE;

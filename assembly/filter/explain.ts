@@ -25,9 +25,9 @@ import {
   CHOSEN_MATCH,
   CHOSEN_NONE_MEETS,
   CHOSEN_ONLY,
-  brokenMs,
   latencyReason,
 } from "../schedule/latency-picker";
+import { brokenMs } from "../schedule/broken-wishes";
 import { requestPromptTokens } from "../schedule/request";
 import { POOL_ENDPOINTS_MAX } from "../wire/limits";
 import { writeBegin, writeBytes, writeF64, writeLength, writeLiteral, writeText } from "../text/text";

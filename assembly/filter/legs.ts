@@ -13,7 +13,8 @@ import {
   rowU32,
 } from "../pool/rows";
 import { prefillBaseMs, prefillTokenMs, rateBegin, rateFirstToken, ratesOf } from "../pool/rates";
-import { noteFirstToken, releaseRequest, releaseTokens, reserve } from "../flow/reservations";
+import { noteFirstToken, releaseLegAt, reserveLegAt } from "../flow/reservations";
+import { PAIR_NONE } from "../schedule/pairs";
 import { heldKeys } from "./candidates";
 import { insertKeys, removeKeys } from "./prefix-keys";
 import {
@@ -27,7 +28,7 @@ import {
 } from "./streams";
 
 /** "No endpoint." */
-export const NO_ROW: u32 = 0xffffffff;
+export const NO_ROW: u32 = PAIR_NONE;
 
 //   ┌ leg, 64 bytes ────────────────────────────────────────────────────────────────────────┐
 //   │ 0 u32 row   4 u16 generation   6 u16 keys held there   8 u32 uncached there            │
@@ -99,11 +100,15 @@ export function legIsSame(stream: usize): bool {
   return rowU32(COLUMN_GENERATION, load<u32>(leg)) == <u32>load<u16>(leg, LEG_GENERATION);
 }
 
-/** Reserves the prompt's computation at the leg's row. The caller, or the call it makes, gives that back. */
-export function reserveLeg(stream: usize, now: f64): void {
+/**
+ * Reserves the prompt's computation at the leg's row. The caller, or the call it makes, gives that back; where nothing
+ * `shows` when it was computed, it counts as that once it is to be expected.
+ */
+export function reserveLeg(stream: usize, shows: bool, now: f64): void {
   const row = legRow(stream);
   rateBegin(row, now);
-  reserve(row, legUncached(stream), load<u32>(stream, S_PROMPT_TOKENS), now);
+  reserveLegAt(row, legUncached(stream), load<u32>(stream, S_PROMPT_TOKENS), now);
+  if (shows) return store<f64>(legOf(stream), Infinity, LEG_BY);
   ratesOf(row, now);
   const queued = rowF64(COLUMN_INFLIGHT_TOKENS, row);
   store<f64>(legOf(stream), now + prefillBaseMs() + prefillTokenMs() * queued, LEG_BY);
@@ -130,17 +135,11 @@ export function learnPrefill(row: u32, tokens: u32, now: f64): void {
   noteFirstToken(row, tokens, now);
 }
 
-/** Gives back what was reserved for a prompt of `context` tokens, `tokens` of them uncached. */
-export function releasePrefillAt(row: u32, tokens: u32, context: u32): void {
-  releaseTokens(row, tokens);
-  releaseRequest(row, context);
-}
-
 /** Gives the stream's own reservation back. Calling it again is harmless. */
 export function releaseLeg(stream: usize): void {
   if (!hasFlag(stream, F_PREFILL_RESERVED)) return;
   clearFlag(stream, F_PREFILL_RESERVED);
-  releasePrefillAt(legRow(stream), legUncached(stream), load<u32>(stream, S_PROMPT_TOKENS));
+  releaseLegAt(legRow(stream), legUncached(stream), load<u32>(stream, S_PROMPT_TOKENS));
 }
 
 /** A first token came at the decode endpoint, `transferMs` after the prompt was computed: gives the own reservation back. */

@@ -3,9 +3,10 @@
 // A call cannot be cancelled, and its stream may be gone when the reply comes. So the record, not the stream, owns
 // what is reserved at the prefill endpoint, and tells the stream only while that waits for this very call: numbers of
 // streams may come again, those of calls are told apart by both.
+import { releaseLegAt } from "../flow/reservations";
 import { COLUMN_GENERATION, rowU32 } from "../pool/rows";
 import { NOW_PREFILL_CALLS, setCounter } from "./counters";
-import { learnPrefill, legRow, legUncached, releasePrefillAt } from "./legs";
+import { learnPrefill, legRow, legUncached } from "./legs";
 import { S_CONTEXT, S_POOL, S_PROMPT_TOKENS } from "./streams";
 
 /** Calls of one worker that are out at once. Beyond, prompts are computed where they are decoded, and that is counted. */
@@ -100,7 +101,7 @@ export function callEnd(call: usize, wasComputed: bool, now: f64): void {
   const row = callRow(call);
   const tokens = load<u32>(call, AT_TOKENS);
   if (wasComputed && callIsSame(call)) learnPrefill(row, tokens, now);
-  releasePrefillAt(row, tokens, load<u32>(call, AT_PROMPT));
+  releaseLegAt(row, tokens, load<u32>(call, AT_PROMPT));
   store<u32>(call, 0);
   setCounter(NOW_PREFILL_CALLS, --out);
 }

@@ -166,7 +166,7 @@ function noteSent(stream: usize, number: u32, timeoutMs: f64, now: f64): bool {
     meterPrefillFailure(FAILED_CALL);
     return false;
   }
-  reserveLeg(stream, now);
+  reserveLeg(stream, true, now);
   callAdd(number, stream, load<u32>(stream, S_ROOT), timeoutMs, now);
   return true;
 }

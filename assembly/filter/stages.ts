@@ -6,7 +6,7 @@
 import { MAP_REQUEST_HEADERS } from "../abi/constants";
 import { replaceHeader } from "../abi/host";
 import { rowAddressLen, rowAddressPtr } from "../pool/labels";
-import { poolPrefillSamples, prefillBaseMs, ratesOf } from "../pool/rates";
+import { poolIsMeasured, prefillBaseMs, prefillTokenMs, ratesOf } from "../pool/rates";
 import { COLUMN_UNCACHED_TOKENS, rowF64 } from "../pool/rows";
 import { transferTokenMs } from "../pool/transfer";
 import {
@@ -17,15 +17,34 @@ import {
   API_VLLM_GENERATE,
 } from "../prompt/api";
 import { promptAudios, promptImages, promptVideos } from "../prompt/record";
+import { candidateRow } from "../schedule/candidates";
 import { costAfter, isPriced, isWorthIt } from "../schedule/disaggregate";
+import {
+  PAIRS_OFF,
+  PAIR_NONE,
+  isLittleMovable,
+  pairHasPrompt,
+  pairPrompt,
+  pairPromptNext,
+  pairsBegin,
+  pairsMode,
+  pairsOff,
+  pairsTakePrompt,
+  pairsWhole,
+} from "../schedule/pairs";
+import { PLUGIN_LATENCY_PICKER } from "../schedule/plugin-types";
+import { requestPromptTokens } from "../schedule/request";
 import { resultRow } from "../schedule/pickers";
-import { RESULTS_MAX } from "../schedule/plan";
+import { poolNoteMovable } from "../pool/means";
+import { RESULTS_MAX, planPicker } from "../schedule/plan";
 import { schedule } from "../schedule/schedule";
 import { configPlan } from "../schema/settings";
 import {
   configDataParallel,
   configEncodePlan,
   configMinGainMs,
+  configNonCachedTokens,
+  configPromptTokens,
   configPrefillDecider,
   configPrefillPlan,
   configPrimaryPort,
@@ -45,7 +64,7 @@ import {
   countUp,
 } from "./counters";
 import { meterStages } from "./disaggregation-metrics";
-import { NO_ROW, legBegin, legRow } from "./legs";
+import { NO_ROW, legBegin, legRow, legUncached } from "./legs";
 import { H_DATA_PARALLEL, H_ENCODERS, H_PREFILLER } from "./names";
 import {
   F_DISAGGREGATED,
@@ -94,6 +113,8 @@ export function chooseStages(
     const wantsPrefill = (wanted & RUNS_PREFILL) != 0 && isFit(stream, config);
     if (wantsPrefill && choosePrefill(stream, pool, config, model, decodeRow, lacking, now))
       runs |= RUNS_PREFILL;
+    if (prefill != 0) noteMovable(stream, pool, wantsPrefill, lacking);
+    pairsOff();
     if ((wanted & RUNS_ENCODE) != 0 && chooseEncoders(encode, pool, model, now)) runs |= RUNS_ENCODE;
   }
   meterStages(pool, runs);
@@ -114,10 +135,53 @@ function chooseEncoders(plan: usize, pool: u32, model: u64, now: f64): bool {
 
 // A call needs all of the body, and an API whose engines take its parameters.
 function isFit(stream: usize, config: u32): bool {
-  const isCut = configStageMode(config) == MODE_INLINE && hasFlag(stream, F_EARLY);
-  if (!isCut && apiIsSplit(load<u32>(stream, S_API), config)) return true;
+  if (canSplit(stream, config)) return true;
   countUp(COUNT_DISAGG_UNFIT);
   return false;
+}
+
+function canSplit(stream: usize, config: u32): bool {
+  const isCut = configStageMode(config) == MODE_INLINE && hasFlag(stream, F_EARLY);
+  return !isCut && apiIsSplit(load<u32>(stream, S_API), config);
+}
+
+// How much of the request's prefill could have been elsewhere: by that answers gather (schedule/pairs.ts).
+function noteMovable(stream: usize, pool: u32, isWanted: bool, lacking: f64): void {
+  const isElsewhere = hasFlag(stream, F_DISAGGREGATED);
+  poolNoteMovable(pool, isElsewhere ? <f64>legUncached(stream) : isWanted ? lacking : 0);
+}
+
+/**
+ * Before the decode profile is scheduled: where prompts are computed and answered is chosen as one, if the decider has a
+ * threshold, prefill was measured, and both profiles choose by predicted latency. The prompt was measured and the
+ * candidates are gathered, here and afterwards.
+ */
+export function preparePairs(stream: usize, pool: u32, config: u32, model: u64, now: f64): void {
+  pairsOff();
+  if (stream == 0 || !hasFlag(stream, F_HAS_PROMPT) || !hasPairs(pool, config)) return;
+  const tokens = requestPromptTokens();
+  const nonCached = configNonCachedTokens(config);
+  const canGo = nonCached > 0 && tokens >= nonCached && tokens >= configPromptTokens(config);
+  if (!canGo) {
+    ratesOf(candidateRow(0), now);
+    if (isLittleMovable(pool, prefillTokenMs())) return;
+  }
+  pairsBegin();
+  if (canGo && canSplit(stream, config)) {
+    const plan = configPrefillPlan(config);
+    if (schedule(plan, pool) > 0) pairsTakePrompt(resultRow(0));
+    gatherCandidates(pool, model, now);
+  }
+  const transferMs = transferTokenMs(pool, configTransferTokenMs(config));
+  pairsWhole(nonCached, transferMs, configMinGainMs(config));
+}
+
+function hasPairs(pool: u32, config: u32): bool {
+  const prefill = configPrefillPlan(config);
+  if (prefill == 0 || !isPriced(configPrefillDecider(config), poolIsMeasured(pool))) return false;
+  return (
+    planPicker(prefill) == PLUGIN_LATENCY_PICKER && planPicker(configPlan(config)) == PLUGIN_LATENCY_PICKER
+  );
 }
 
 function choosePrefill(
@@ -129,10 +193,10 @@ function choosePrefill(
   lacking: f64,
   now: f64,
 ): bool {
-  const decider = configPrefillDecider(config);
-  const priced = isPriced(decider, poolPrefillSamples(pool));
-  const stay = priced ? costAfter(configPlan(config), pool, decodeRow) : 0;
+  if (pairsMode() != PAIRS_OFF) return takePair(stream, config, decodeRow, lacking);
   const plan = configPrefillPlan(config);
+  const priced = isPriced(configPrefillDecider(config), poolIsMeasured(pool));
+  const stay = priced ? costAfter(configPlan(config), pool, decodeRow) : 0;
   const found = gatherCandidates(pool, model, now) ? schedule(plan, pool) : 0;
   const row = nextRow(found, decodeRow, NO_ROW);
   if (row == NO_ROW) {
@@ -149,11 +213,25 @@ function choosePrefill(
       return false;
     }
   }
-  legBegin(stream, row, nextRow(found, decodeRow, row), <u32>lacking, transferMs);
+  beginLeg(stream, config, row, nextRow(found, decodeRow, row), lacking);
+  return true;
+}
+
+function takePair(stream: usize, config: u32, decodeRow: u32, lacking: f64): bool {
+  const row = pairPrompt(decodeRow);
+  if (row == PAIR_NONE) {
+    countUp(pairHasPrompt(decodeRow) ? COUNT_DISAGG_COSTLIER : COUNT_DISAGG_NO_PREFILL);
+    return false;
+  }
+  beginLeg(stream, config, row, pairPromptNext(decodeRow), lacking);
+  return true;
+}
+
+function beginLeg(stream: usize, config: u32, row: u32, other: u32, lacking: f64): void {
+  legBegin(stream, row, other, <u32>lacking, configTransferTokenMs(config));
   setFlag(stream, F_DISAGGREGATED);
   if (configStageMode(config) == MODE_INLINE) setFlag(stream, F_INLINE);
   countUp(COUNT_DISAGGREGATED);
-  return true;
 }
 
 // The best of the `found` results that is neither of the two rows.

@@ -21,6 +21,7 @@ import { clearOthersAside, failuresInARow, noteOthersAside, ownAsideUntilMs } fr
 import {
   addOther,
   addOtherComputed,
+  addOtherLegs,
   addOtherPrefilling,
   beginOthers,
   busyRow,
@@ -31,6 +32,7 @@ import {
   ownComputed,
   ownContextTokens,
   ownFirstTokenMs,
+  ownLegs,
   ownPrefilling,
   ownPrefillingSinceMs,
   ownRequests,
@@ -120,7 +122,8 @@ function writeEntry(at: usize, row: u32, nowMs: f64): void {
   const prefilling = ownPrefilling(row);
   store<f32>(at, prefilling > 0 ? <f32>Math.max(nowMs - ownPrefillingSinceMs(row), 0) : 0, 20);
   store<f32>(at, <f32>ownTpotSloMs(row), 24);
-  store<u32>(at, min<u32>(prefilling, 65535), 28);
+  store<u16>(at, <u16>min<u32>(prefilling, 65535), 28);
+  store<u16>(at, <u16>min<u32>(ownLegs(row), 65535), 30);
   store<u32>(at, ownComputed(row), 32);
   store<u32>(at, <u32>min<u64>(ownContextTokens(row), 0xffffffff), 36);
 }
@@ -186,6 +189,7 @@ export function cellAdd(ptr: usize): void {
       const firstAgo = <f64>load<f32>(at, 16);
       const since = heartbeat - <f64>load<f32>(at, 20);
       addOtherPrefilling(row, load<u16>(at, 28), since, firstAgo >= 0 ? heartbeat - firstAgo : 0);
+      addOtherLegs(row, load<u16>(at, 30));
       addOtherComputed(row, load<u32>(at, 32));
       addOtherTpotSlo(row, <f64>load<f32>(at, 24));
       const asideMs = load<u32>(at, 12);

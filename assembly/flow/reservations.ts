@@ -15,6 +15,7 @@ import {
   COLUMN_INFLIGHT_PEAK,
   COLUMN_INFLIGHT_REQUESTS,
   COLUMN_INFLIGHT_TOKENS,
+  COLUMN_LEGS,
   COLUMN_OTHERS_COMPUTED,
   COLUMN_PREFILLING,
   rowF64,
@@ -22,14 +23,14 @@ import {
   setRowF64,
 } from "../pool/rows";
 
-//   ┌ row, 88 bytes ───────────────────────────────────────────────────────────────────────┐
+//   ┌ row, 96 bytes ───────────────────────────────────────────────────────────────────────┐
 //   │ 0 u32 requests   4 u32 others' requests   8 u64 tokens   16 u64 others' tokens        │
 //   │ 24 u32 prefilling   28 u32 others' prefilling   32 f64 prefilling since ms            │
 //   │ 40 f64 others' since   48 f64 last first token ms   56 f64 others' last first token   │
-//   │ 64 u32 tokens computed since the row was marked busy                                  │
-//   │ 72 u64 context tokens   80 u64 others' context tokens                                 │
+//   │ 64 u32 tokens computed since the row was marked busy   68 u32 legs                    │
+//   │ 72 u64 context tokens   80 u64 others' context tokens   88 u32 others' legs           │
 //   └──────────────────────────────────────────────────────────────────────────────────────┘
-const ROW_BYTES: usize = 88;
+const ROW_BYTES: usize = 96;
 const AT_OTHER_REQUESTS: usize = 4;
 const AT_TOKENS: usize = 8;
 const AT_OTHER_TOKENS: usize = 16;
@@ -40,9 +41,11 @@ const AT_OTHER_SINCE: usize = 40;
 const AT_FIRST: usize = 48;
 const AT_OTHER_FIRST: usize = 56;
 const AT_COMPUTED: usize = 64;
+const AT_LEGS: usize = 68;
 const AT_CONTEXT: usize = 72;
 const AT_OTHER_CONTEXT: usize = 80;
-const rows: usize = memory.data(4096 * 88, 8);
+const AT_OTHER_LEGS: usize = 88;
+const rows: usize = memory.data(4096 * 96, 8);
 
 /** Times that came through a cell are this exact, ms: a head that moved by less is the same head. */
 const HEAD_MOVED_MS: f64 = 1.5;
@@ -68,6 +71,7 @@ function refresh(row: u32): void {
   setRowF64(COLUMN_INFLIGHT_TOKENS, row, <f64>load<u64>(at, AT_TOKENS) + <f64>load<u64>(at, AT_OTHER_TOKENS));
   const context = <f64>load<u64>(at, AT_CONTEXT) + <f64>load<u64>(at, AT_OTHER_CONTEXT);
   setRowF64(COLUMN_CONTEXT_TOKENS, row, context);
+  setRowF64(COLUMN_LEGS, row, <f64>load<u32>(at, AT_LEGS) + <f64>load<u32>(at, AT_OTHER_LEGS));
   setRowF64(
     COLUMN_PREFILLING,
     row,
@@ -126,6 +130,10 @@ export function ownTokens(row: u32): u64 {
 export function ownContextTokens(row: u32): u64 {
   return load<u64>(rowAt(row), AT_CONTEXT);
 }
+/** Own requests there that another endpoint answers. */
+export function ownLegs(row: u32): u32 {
+  return load<u32>(rowAt(row), AT_LEGS);
+}
 /** Own requests there that have had no first token. */
 export function ownPrefilling(row: u32): u32 {
   return load<u32>(rowAt(row), AT_PREFILLING);
@@ -183,6 +191,23 @@ export function reserve(row: u32, tokens: u32, context: u32, nowMs: f64): void {
   changed = true;
 }
 
+/** The same of a request that another endpoint answers: a leg. */
+export function reserveLegAt(row: u32, tokens: u32, context: u32, nowMs: f64): void {
+  const at = rowAt(row);
+  store<u32>(at, load<u32>(at, AT_LEGS) + 1, AT_LEGS);
+  reserve(row, tokens, context, nowMs);
+}
+
+/** Gives back all that reserveLegAt() reserved; with the same figures. */
+export function releaseLegAt(row: u32, tokens: u32, context: u32): void {
+  const at = rowAt(row);
+  const legs = load<u32>(at, AT_LEGS);
+  assert(legs > 0);
+  store<u32>(at, legs - 1, AT_LEGS);
+  releaseTokens(row, tokens);
+  releaseRequest(row, context);
+}
+
 /** A request's `tokens` prompt tokens have been computed, or will not be. Once per reserve(). */
 export function releaseTokens(row: u32, tokens: u32): void {
   const at = rowAt(row);
@@ -231,6 +256,7 @@ export function clearOthers(): void {
     store<u64>(rowAt(row), 0, AT_OTHER_TOKENS);
     store<u32>(rowAt(row), 0, AT_OTHER_PREFILLING);
     store<u64>(rowAt(row), 0, AT_OTHER_CONTEXT);
+    store<u32>(rowAt(row), 0, AT_OTHER_LEGS);
     setRowF64(COLUMN_OTHERS_COMPUTED, row, 0);
     refresh(row);
   }
@@ -271,6 +297,13 @@ export function addOtherPrefilling(row: u32, prefilling: u32, sinceMs: f64, firs
     store<u32>(at, before + prefilling, AT_OTHER_PREFILLING);
   }
   if (firstTokenMs > load<f64>(at, AT_OTHER_FIRST)) store<f64>(at, firstTokenMs, AT_OTHER_FIRST);
+  refresh(row);
+}
+
+/** And its requests there that another endpoint answers. */
+export function addOtherLegs(row: u32, legs: u32): void {
+  const at = rowAt(row);
+  store<u32>(at, load<u32>(at, AT_OTHER_LEGS) + legs, AT_OTHER_LEGS);
   refresh(row);
 }
 

@@ -3,12 +3,13 @@
 /** Requests that a mean goes over. */
 const MEAN_SAMPLES: f64 = 64;
 
-//   ┌ pool, 48 bytes: { f64 mean, f64 of so many } of uncached tokens, prompt tokens, tokens of an answer ┐
-const POOL_BYTES: usize = 48;
+//   ┌ pool, 64 bytes: { f64 mean, f64 of so many } of uncached tokens, prompt tokens, tokens of an answer, movable ones ┐
+const POOL_BYTES: usize = 64;
 const AT_UNCACHED: usize = 0;
 const AT_PROMPT: usize = 16;
 const AT_ANSWER: usize = 32;
-const pools: usize = memory.data(16 * 48, 8);
+const AT_MOVABLE: usize = 48;
+const pools: usize = memory.data(16 * 64, 8);
 
 /** A request of so many prompt tokens, so many of them uncached, was sent to an endpoint of the pool. */
 export function poolNoteTokens(pool: u32, uncached: f64, prompt: f64): void {
@@ -34,6 +35,16 @@ export function poolNoteAnswer(pool: u32, tokens: f64): void {
 /** Tokens of an answer, on average; `fallback` while there was none. */
 export function poolMeanAnswer(pool: u32, fallback: f64): f64 {
   return meanOf(pool, AT_ANSWER, fallback);
+}
+
+/** Of a request of the pool so many tokens could have been computed at another endpoint than the one that answers. */
+export function poolNoteMovable(pool: u32, tokens: f64): void {
+  noteMean(pool, AT_MOVABLE, tokens);
+}
+
+/** Such tokens of a request, on average; 0 while there was none. */
+export function poolMeanMovable(pool: u32): f64 {
+  return meanOf(pool, AT_MOVABLE, 0);
 }
 
 function noteMean(pool: u32, which: usize, value: f64): void {

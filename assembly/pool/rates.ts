@@ -62,6 +62,9 @@ const SERVICE_MAX_MS: f64 = 600000;
 const REFRESH_MS: f64 = 100;
 const FEW_SAMPLES: f64 = 32;
 
+/** Samples of prefill in a pool from which its speed counts as measured. */
+export const MEASURED_SAMPLES: f64 = 4;
+
 /** Which of the two fits. */
 export const FIT_PREFILL: u32 = 0;
 export const FIT_TPOT: u32 = 1;
@@ -98,14 +101,19 @@ const OTHER_READING: usize = 64;
 const others: usize = memory.data(4096 * 72, 8);
 let reading: u32 = 1;
 
-//   ┌ pool, 64 bytes ───────────────────────────────────────────────────────────────┐
+//   ┌ pool, 88 bytes ───────────────────────────────────────────────────────────────┐
 //   │ 0 sums[2]   48 f64 put together ms   56 u32 version   60 u32 changed since    │
+//   │ 64 f64 prefill base, 72 f64 slope as last known (slope 0 = never)             │
+//   │ 80 u32 was measured                                                           │
 //   └──────────────────────────────────────────────────────────────────────────────┘
-const POOL_BYTES: usize = 64;
+const POOL_BYTES: usize = 88;
 const POOL_REFRESHED: usize = 48;
 const POOL_VERSION: usize = 56;
 const POOL_CHANGED: usize = 60;
-const pools: usize = memory.data(16 * 64, 8);
+const POOL_BASE: usize = 64;
+const POOL_SLOPE: usize = 72;
+const POOL_MEASURED: usize = 80;
+const pools: usize = memory.data(16 * 88, 8);
 
 const scratch: usize = memory.data(24, 8);
 
@@ -232,11 +240,16 @@ function linesOf(row: u32, nowMs: f64): usize {
     if (samples > 0) sumsAdd(scratch, prior, Math.min(1, PRIOR_SAMPLES / samples));
     const isPrefill = which == FIT_PREFILL;
     const isKnown = isPrefill ? solvePrefill(prior, samples) : sumsSolve(scratch, 0, TPOT_SLOPE_MAX, false);
-    store<f64>(line, isKnown ? fitBase() : 0);
-    store<f64>(line, isKnown ? fitSlope() : isPrefill ? PREFILL_SLOPE_FIRST : 0, LINE_SLOPE);
+    store<f64>(line, isKnown ? fitBase() : isPrefill ? load<f64>(pool, POOL_BASE) : 0);
+    store<f64>(line, isKnown ? fitSlope() : isPrefill ? slopeLast(pool) : 0, LINE_SLOPE);
     store<f64>(line, isKnown ? sumsSamples(scratch) : 0, LINE_SAMPLES);
   }
   return at + AT_LINES;
+}
+
+// The pool's slope when it was known last: as long as nothing is measured, nothing says that it has changed.
+function slopeLast(pool: usize): f64 {
+  return load<f64>(pool, POOL_SLOPE) > 0 ? load<f64>(pool, POOL_SLOPE) : PREFILL_SLOPE_FIRST;
 }
 
 // The row's slope beside the pool's base, within SLOPE_RANGE of the pool's slope.
@@ -270,6 +283,10 @@ function refreshPool(pool: u32, nowMs: f64): void {
     addRow(at, row, FIT_PREFILL, nowMs);
     addRow(at + SUMS_BYTES, row, FIT_TPOT, nowMs);
   }
+  if (sumsSamples(at) >= MEASURED_SAMPLES) store<u32>(at, 1, POOL_MEASURED);
+  if (!sumsSolve(at, PREFILL_SLOPE_MIN, PREFILL_SLOPE_MAX, true)) return;
+  store<f64>(at, fitBase(), POOL_BASE);
+  store<f64>(at, fitSlope(), POOL_SLOPE);
 }
 
 let foundPrefill: usize = 0;
@@ -310,6 +327,11 @@ export function tpotSamples(): f64 {
 /** Samples of prefill over all of a pool's rows and all workers, after forgetting. */
 export function poolPrefillSamples(pool: u32): f64 {
   return sumsSamples(pools + <usize>pool * POOL_BYTES);
+}
+
+/** Whether the pool ever had MEASURED_SAMPLES samples of prefill at once: from then on its speed is known, if not afresh. */
+export function poolIsMeasured(pool: u32): bool {
+  return load<u32>(pools + <usize>pool * POOL_BYTES, POOL_MEASURED) != 0;
 }
 
 // What workers tell each other: their own sums, aged to the time of writing, and since when they are of one speed.

@@ -49,7 +49,9 @@ export const COLUMN_BUSY_SINCE_MS: u32 = 21;
 export const COLUMN_OTHERS_COMPUTED: u32 = 22;
 /** Prompt tokens, cached ones included, of all requests in flight there through any worker: what their KV takes. */
 export const COLUMN_CONTEXT_TOKENS: u32 = 23;
-export const F64_COLUMNS: u32 = 24;
+/** Of the requests in flight there those that only compute a prompt, for another endpoint to answer it. */
+export const COLUMN_LEGS: u32 = 24;
+export const F64_COLUMNS: u32 = 25;
 
 // u32 columns.
 /** ENDPOINT_* flags of wire/snapshot.ts; 0 = no endpoint in this row. */
@@ -64,7 +66,7 @@ export const COLUMN_LORA_ACTIVE_COUNT: u32 = 4;
 export const COLUMN_LORA_WAITING_COUNT: u32 = 5;
 export const U32_COLUMNS: u32 = 6;
 
-const f64Rows: usize = memory.data(24 * 4096 * 8, 16);
+const f64Rows: usize = memory.data(25 * 4096 * 8, 16);
 const u32Rows: usize = memory.data(6 * 4096 * 4, 16);
 const modelHashRows: usize = memory.data(4096 * 64 * 8, 16);
 const loraActiveRows: usize = memory.data(4096 * 32 * 8, 16);

@@ -13,9 +13,6 @@ import { latencyChoose } from "./latency-picker";
 import { planPicker } from "./plan";
 import { PLUGIN_LATENCY_PICKER, PLUGIN_PREFIX_PD_DECIDER } from "./plugin-types";
 
-/** Samples of prefill in the pool from which costs are compared. */
-export const PRICED_SAMPLES: f64 = 4;
-
 /**
  * The decider's answer. `decider`: PLUGIN_*_DECIDER, 0 = always. Tokens of the whole prompt and of those that the
  * decode endpoint lacks; `nonCachedTokens` 0 = never.
@@ -32,9 +29,9 @@ export function deciderWants(
   return uncached >= nonCachedTokens;
 }
 
-/** Whether the decider's answer is checked against what it costs; `samples` of prefill are known in the pool. */
-export function isPriced(decider: u32, samples: f64): bool {
-  return decider == PLUGIN_PREFIX_PD_DECIDER && samples >= PRICED_SAMPLES;
+/** Whether the decider's answer is checked against what it costs; `isMeasured`: how fast the pool's prefill is. */
+export function isPriced(decider: u32, isMeasured: bool): bool {
+  return decider == PLUGIN_PREFIX_PD_DECIDER && isMeasured;
 }
 
 /**

@@ -22,6 +22,7 @@ import {
   COLUMN_INFLIGHT_REQUESTS,
   COLUMN_INFLIGHT_TOKENS,
   COLUMN_KV_CAPACITY_TOKENS,
+  COLUMN_LEGS,
   COLUMN_PREFILLING,
   COLUMN_RUNNING,
   COLUMN_UNCACHED_TOKENS,
@@ -58,10 +59,14 @@ const waitMs: usize = memory.data(256 * 8, 8);
 const prefillMs: usize = memory.data(256 * 8, 8);
 const tpots: usize = memory.data(256 * 8, 8);
 const tpotsBefore: usize = memory.data(256 * 8, 8);
+const models: usize = memory.data(256 * 8, 8);
+const foreigns: usize = memory.data(256 * 8, 8);
+const answers: usize = memory.data(256 * 8, 8);
 const costs: usize = memory.data(256 * 8, 8);
 const workMs: usize = memory.data(256 * 8, 8);
 let missPrice: f64 = 0;
 let sumTokenMs: f64 = 0;
+let meanTokenMs: f64 = 0;
 let modelShare: f64 = 0;
 
 /** Time until the engine begins with this request at the candidate, ms. */
@@ -79,6 +84,26 @@ export function costTpotMs(index: u32): f64 {
 /** The same without this request. */
 export function costTpotBeforeMs(index: u32): f64 {
   return load<f64>(tpotsBefore + ((<usize>index) << 3));
+}
+/** The same cost by the learnt model alone, ms. */
+export function costModelMs(index: u32): f64 {
+  return load<f64>(models + ((<usize>index) << 3));
+}
+/** Prefill of the request's uncached tokens at the candidate, ms. */
+export function costWorkMs(index: u32): f64 {
+  return load<f64>(workMs + ((<usize>index) << 3));
+}
+/** Answers that are being generated there or will be. */
+export function costAnswers(index: u32): f64 {
+  return load<f64>(answers + ((<usize>index) << 3));
+}
+/** Requests there that other gateways sent. */
+export function costForeign(index: u32): f64 {
+  return load<f64>(foreigns + ((<usize>index) << 3));
+}
+/** Mean prefill of one token over the candidates, ms. */
+export function costMeanTokenMs(): f64 {
+  return meanTokenMs;
 }
 /** What the candidate costs, ms. */
 export function costOf(index: u32): f64 {
@@ -104,7 +129,7 @@ export function costsWork(pool: u32, contextPrice: f64): void {
   sumTokenMs = 0;
   for (let i: u32 = 0; i < count; i++) backlog += work(i, now, meanTokens, unknownForeign);
   missPrice = count == 0 ? 0 : backlog / <f64>count / 1000;
-  const meanTokenMs = count == 0 ? 0 : sumTokenMs / <f64>count;
+  meanTokenMs = count == 0 ? 0 : sumTokenMs / <f64>count;
   const samples = poolPrefillSamples(pool);
   modelShare = samples / (samples + BLEND_SAMPLES);
   for (let i: u32 = 0; i < count; i++) {
@@ -115,6 +140,7 @@ export function costsWork(pool: u32, contextPrice: f64): void {
     const tokens = Math.max(known(COLUMN_UNCACHED_TOKENS, i), 0);
     const miss = tokens * meanTokenMs * missPrice + load<f64>(workMs + at) * contextPrice * share * share;
     const modelled = load<f64>(waitMs + at) + load<f64>(prefillMs + at) + miss;
+    store<f64>(models + at, modelled);
     const product = ((tokens + LAST_BLOCK_TOKENS) * (requests + 1) * PREFILL_SLOPE_FIRST) / 1000;
     store<f64>(costs + at, modelShare * modelled + (1 - modelShare) * product);
   }
@@ -144,9 +170,11 @@ function work(index: u32, now: f64, meanTokens: f64, unknownForeign: f64): f64 {
   store<f64>(waitMs + at, backlog + late);
   store<f64>(workMs + at, tokenMs * uncached);
   store<f64>(prefillMs + at, baseMs + tokenMs * uncached);
-  const requests = known(COLUMN_INFLIGHT_REQUESTS, index) + foreign;
-  store<f64>(tpotsBefore + at, tpotMs(requests));
-  store<f64>(tpots + at, tpotMs(requests + 1));
+  const answered = known(COLUMN_INFLIGHT_REQUESTS, index) - known(COLUMN_LEGS, index) + foreign;
+  store<f64>(answers + at, answered);
+  store<f64>(foreigns + at, foreign);
+  store<f64>(tpotsBefore + at, tpotMs(answered));
+  store<f64>(tpots + at, tpotMs(answered + 1));
   return backlog;
 }
 

@@ -13,27 +13,14 @@
 // Parameters: b = contextPrice; c = tieShare, of the request's own prefill; list = objective[count]
 // (objective-slos.ts).
 import { rowAddressLen, rowAddressPtr } from "../pool/labels";
-import { COLUMN_MATCHED_TOKENS, COLUMN_TPOT_SLO_MS } from "../pool/rows";
+import { COLUMN_MATCHED_TOKENS } from "../pool/rows";
 import { hashBytes, mixPair } from "../text/hash";
 import { candidateCount, candidateF64, candidateRow, setTotal, totalOf } from "./candidates";
-import { poolMeanAnswer } from "../pool/means";
-import {
-  CONTEXT_PRICE,
-  costOf,
-  costPrefillMs,
-  costTpotBeforeMs,
-  costTpotMs,
-  costWaitMs,
-  costsWork,
-} from "./latency-cost";
+import { brokenMs } from "./broken-wishes";
+import { CONTEXT_PRICE, costOf, costPrefillMs, costsWork } from "./latency-cost";
+import { PAIRS_OFF, pairTotal, pairsMeasure, pairsMode } from "./pairs";
 import { INSTANCE_AT_B, INSTANCE_AT_C } from "./plan";
-import {
-  requestMaxTokens,
-  requestRandom,
-  requestTieKey,
-  requestTpotSloMs,
-  requestTtftSloMs,
-} from "./request";
+import { requestRandom, requestTieKey } from "./request";
 
 /** Share of the request's own prefill within which costs count as equal. */
 export const TIE_SHARE_DEFAULT: f64 = 0.1;
@@ -41,8 +28,6 @@ export const TIE_SHARE_DEFAULT: f64 = 0.1;
 export const TIE_LEAST_MS: f64 = 2;
 /** Matches that differ by less are the same match, tokens. */
 const SAME_MATCH_TOKENS: f64 = 16;
-/** Tokens of an answer while none was counted. */
-const ANSWER_TOKENS_FIRST: f64 = 200;
 
 // Why the candidate at hand was chosen.
 export const CHOSEN_ONLY: u32 = 0;
@@ -58,31 +43,13 @@ export function latencyReason(): u32 {
   return reason;
 }
 
-/** By how much the candidate at `index` would break wishes, of this request and of those in flight there; 0 = meets all. */
-export function brokenMs(index: u32, pool: u32): f64 {
-  const ttftSlo = requestTtftSloMs();
-  const ttft = costWaitMs(index) + costPrefillMs(index);
-  let broken: f64 = ttftSlo > 0 ? Math.max(ttft - ttftSlo, 0) : 0;
-  const tpot = costTpotMs(index);
-  if (tpot != tpot) return broken;
-  const own = requestTpotSloMs();
-  const others = candidateF64(COLUMN_TPOT_SLO_MS, index);
-  let each: f64 = own > 0 ? Math.max(tpot - own, 0) : 0;
-  if (others > 0) each += Math.max(tpot - Math.max(others, costTpotBeforeMs(index)), 0);
-  if (each > 0) {
-    const expected = poolMeanAnswer(pool, ANSWER_TOKENS_FIRST);
-    const most = requestMaxTokens();
-    broken += each * (most > 0 ? Math.min(most, expected) : expected);
-  }
-  return broken;
-}
-
 /**
  * Works out all candidates, sets their totals (−cost, less by how much wishes are broken) for the picker's order, and
  * returns the index of the choice. There is at least one candidate. `instance` 0 = all defaults.
  */
 export function latencyChoose(instance: usize, pool: u32): u32 {
   costsWork(pool, instance == 0 ? CONTEXT_PRICE : load<f64>(instance, INSTANCE_AT_B));
+  pairsMeasure(pool);
   const count = candidateCount();
   let cheapest: u32 = 0;
   let meeting: u32 = 0;
@@ -90,7 +57,7 @@ export function latencyChoose(instance: usize, pool: u32): u32 {
   for (let i: u32 = 0; i < count; i++) {
     const broken = brokenMs(i, pool);
     if (broken == 0) meeting++;
-    const total = -costOf(i) - broken;
+    const total = pairsMode() == PAIRS_OFF ? -costOf(i) - broken : pairTotal(i, pool);
     setTotal(i, total);
     if (total <= most) continue;
     most = total;

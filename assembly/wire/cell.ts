@@ -10,7 +10,7 @@
 //   │   per entry, 40 bytes: u16 slot  u16 generation  u16 requests  u16 failures│
 //   │     8 u32 uncached tokens   12 u32 set aside for ms                        │
 //   │     16 f32 first token ms ago   20 f32 prefilling for ms                   │
-//   │     24 f32 tightest TPOT wish ms   28 u16 prefilling   30 u16 zero         │
+//   │     24 f32 tightest TPOT wish ms   28 u16 prefilling   30 u16 legs         │
 //   │     32 u32 tokens computed   36 u32 context tokens                         │
 //   └ (set aside: from the heartbeat on; 0 = in service) ───────────────────────┘
 //
@@ -18,6 +18,7 @@
 // the time from the last first token of the owner's requests there to the heartbeat, −1 = none yet; "prefilling for"
 // that from when the owner last had nothing to prefill there; the wish is 0 where no request has one. Tokens computed
 // count from when the entry came into the cell. Context tokens are all prompt tokens of its requests, cached ones too.
+// Legs are those requests that only compute a prompt, for another endpoint to answer it.
 //
 // A cell whose heartbeat is older than CELL_LAPSE_MS counts for nothing and may be claimed by another.
 

@@ -25,6 +25,23 @@ describe("prefill", () => {
     expect(fleet.rates(0, 1000)).toEqual({ baseMs: 0, tokenMs: 0.1, samples: 0 });
   });
 
+  test("counts as measured from 4 samples on, and as last measured however long nothing comes", () => {
+    const fleet = new LatencyFleet(module, 1);
+    const first = fleet.serve(0, PROMPTS.slice(0, 2), FAST, 1000);
+    fleet.rates(0, first + 1000);
+    expect(fleet.call("poolIsMeasured", 0)).toBe(0);
+    const end = fleet.serve(0, Array.from({ length: 4 }, () => PROMPTS).flat(), FAST, first + 1000);
+    const known = fleet.rates(0, end + 1000);
+    near(known.tokenMs, FAST.tokenMs, 0.15);
+    for (const hours of [1, 100]) {
+      fleet.call("ratesBeginOthers");
+      const later = fleet.rates(0, end + hours * HOUR_MS);
+      expect(fleet.call("poolIsMeasured", 0)).toBe(1);
+      expect(later.samples).toBeLessThan(0.001);
+      near(later.tokenMs, known.tokenMs, 0.15);
+    }
+  });
+
   test("tells a fast endpoint from a slow one", () => {
     const fleet = new LatencyFleet(module, 2);
     const prompts = Array.from({ length: 6 }, () => PROMPTS).flat();

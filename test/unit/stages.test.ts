@@ -276,8 +276,8 @@ describe("the price of a prefill elsewhere", () => {
 
   test("is compared once prefill was measured, and never for a decider that always says yes", () => {
     const PREFIX = 97;
-    expect([3.9, 4].map((samples) => wasm.call("isPriced", PREFIX, samples))).toEqual([0, 1]);
-    expect([0, 98].map((decider) => wasm.call("isPriced", decider, 100))).toEqual([0, 0]);
+    expect([0, 1].map((isMeasured) => wasm.call("isPriced", PREFIX, isMeasured))).toEqual([0, 1]);
+    expect([0, 98].map((decider) => wasm.call("isPriced", decider, 1))).toEqual([0, 0]);
   });
 
   test("counts the transfer, the decode endpoint's step and the least gain", () => {

@@ -1,6 +1,7 @@
 // The latency picker with what it learns from and what workers tell each other, as one small module for Node.
 export * from "./schedule";
-export { latencyReason, brokenMs } from "../../../assembly/schedule/latency-picker";
+export { brokenMs } from "../../../assembly/schedule/broken-wishes";
+export { latencyReason } from "../../../assembly/schedule/latency-picker";
 export {
   costMissPrice,
   costModelShare,
@@ -13,9 +14,10 @@ export { objectiveSet, objectiveTpotMs, objectiveTtftMs } from "../../../assembl
 export { planSetPicker, planSetPickerInstance } from "../../../assembly/schedule/plan";
 export { requestSetMaxTokens, requestSetSlos, requestSetTieKey } from "../../../assembly/schedule/request";
 export { rowF64 } from "../../../assembly/pool/rows";
-export { poolNoteTokens } from "../../../assembly/pool/means";
+export { poolNoteMovable, poolNoteTokens } from "../../../assembly/pool/means";
 export { poolAdd } from "../../../assembly/pool/table";
 export {
+  poolIsMeasured,
   poolPrefillSamples,
   prefillBaseMs,
   prefillSamples,
@@ -29,7 +31,24 @@ export {
   tpotMs,
   tpotSamples,
 } from "../../../assembly/pool/rates";
-export { noteFirstToken, releaseRequest, releaseTokens, reserve } from "../../../assembly/flow/reservations";
+export {
+  isLittleMovable,
+  pairHasPrompt,
+  pairPrompt,
+  pairPromptNext,
+  pairsBegin,
+  pairsOff,
+  pairsTakePrompt,
+  pairsWhole,
+} from "../../../assembly/schedule/pairs";
+export {
+  noteFirstToken,
+  releaseLegAt,
+  releaseRequest,
+  releaseTokens,
+  reserve,
+  reserveLegAt,
+} from "../../../assembly/flow/reservations";
 export { tpotSloAdd, tpotSloRemove } from "../../../assembly/flow/tpot-slos";
 export {
   cellAdd,

@@ -13,6 +13,7 @@ export const LATENCY_COLUMNS = {
   busySinceMs: 21,
   othersComputed: 22,
   contextTokens: 23,
+  legs: 24,
 } as const;
 
 export interface Speed {
