@@ -138,10 +138,11 @@ function replay(record: usize, keys: u32, nowMs: f64): void {
   if (rowU32(COLUMN_GENERATION, row) != <u32>load<u16>(record, 4)) return;
   const kind = <u32>load<u16>(record);
   if (kind & JOURNAL_COLD) setRowF64(COLUMN_COLD_USED_MS, row, nowMs);
-  indexStored(row, load<u32>(record, 16));
   for (let i: u32 = 0; i < keys; i++) {
     const key = load<u64>(record + JOURNAL_RECORD_BYTES + ((<usize>i) << 3));
     if (kind & JOURNAL_REMOVED) indexRemove(key, row);
     else if (kind & JOURNAL_STORED) indexInsert(key, row);
   }
+  // After the keys, as where they were noted first: a prompt whose tokens are computed is not taken for one in flight.
+  indexStored(row, load<u32>(record, 16));
 }

@@ -304,6 +304,26 @@ describe("journal and cells", () => {
     expect([b.matchedKeys(2), b.matchedKeys(1)]).toEqual([20, 0]);
   });
 
+  it("replays keys before their tokens, so that what another worker's prompt noted is in flight as long as it is", () => {
+    const a = worker();
+    const b = worker();
+    const chain = chainOf(a, utf8("a prompt that another worker sent ".repeat(40)));
+    const count = a.chainKeyCount(chain);
+    a.journalReset();
+    a.journalWrite(1, 0, 2, 320, chain, 1n, 0, count);
+    const bytes = a.bytes(a.journalSegment(), a.journalSegmentBytes()).slice();
+    b.segmentReplay(b.put(bytes, 65536), bytes.length, 0, 5);
+    const same = chainOf(b, utf8("a prompt that another worker sent ".repeat(40)));
+    const inFlight = (tokens: number): number => {
+      b.setRowF64(COLUMN_INFLIGHT_TOKENS, 2, tokens);
+      return b.inFlightKeys(same, 1n, 2, 0);
+    };
+    expect(inFlight(320)).toBe(count);
+    // Its tokens are computed: what is in flight now is another prompt's.
+    b.indexStored(2, 200);
+    expect(inFlight(200)).toBe(0);
+  });
+
   it("ignores records of another pool or generation, and stops at a record that is cut", () => {
     const a = worker();
     const b = worker();

@@ -17,6 +17,7 @@ export {
 export { pagesInUse } from "../../../assembly/prefix/pages";
 export { avalanche, hashBytes, mixPair } from "../../../assembly/text/hash";
 export {
+  inFlightKeys,
   indexInsert,
   indexLookup,
   indexRemove,
