@@ -340,6 +340,12 @@ describe("a sidecar with kvEvents", () => {
     control.kvAnswer = { status: 400, body: '{"error":{"field":"version","message":"is 9"}}' };
     await eventually("it was refused", () => sidecar.kvPushes[0]!.counts.refused > 0);
     expect(await get("/readyz")).toContain("its exact index is not taken: control listener answered 400");
+    for (const body of ["ok", '{"sequence":-1,"wanted":[]}', '{"sequence":1,"wanted":[256]}']) {
+      control.kvAnswer = { status: 200, body };
+      await eventually(`${body} was refused`, () =>
+        sidecar.kvPushes[0]!.lastError?.message.includes(`${JSON.stringify(body)}, expected {"sequence"`),
+      );
+    }
     control.kvAnswer = null;
     control.kvAnswersLost = 2;
     await send(replicas[0]!, "/v1/completions", { prompt: PROMPT, max_tokens: 1 });
