@@ -3,11 +3,20 @@ import { setTimeout } from "node:timers/promises";
 import { codeOf, ConnectionError, messageOf, StatusError, TimeoutError, TokenizerError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { UNKNOWN_TOKEN, TokenTable } from "./token-table.ts";
+import {
+  byteTokensOf,
+  completedBytes,
+  type Completion,
+  completionsOf,
+  RARE_CHARACTERS,
+} from "./token-fragments.ts";
 import { pieceBytes, type PieceForm } from "./token-pieces.ts";
 import type { TokenServer } from "./token-server.ts";
 
 /** Ids of one request. */
 const BATCH_IDS = 512;
+/** The same of parts of characters, each of which is asked for in many ways. */
+const BATCH_FRAGMENTS = 16;
 /** Requests about the tokens of one batch; what is not known then stays unknown. */
 const REQUESTS_MAX = 64;
 /** A server that could not be asked is not asked again for this long. */
@@ -40,7 +49,8 @@ interface Asked {
  * Fills a table by two requests of vLLM's API. `/detokenize` of many ids with a separator between them gives each
  * one's text, which is its bytes unless the token is a part of a character. Those are learnt from the tokens around
  * them: their text, sent to `/tokenize` with `return_token_strs`, comes back as pieces of the vocabulary. So are tokens
- * whose text may have lost a space.
+ * whose text may have lost a space. What is left are parts of characters that no text has whole: other bytes complete
+ * them (token-fragments.ts).
  */
 export class TokenLearner {
   readonly table = new TokenTable({ dropsFirstSpace: false });
@@ -49,6 +59,7 @@ export class TokenLearner {
   private separator: readonly number[] | null = null;
   private form: PieceForm | null = null;
   private losesSpaces = false;
+  private completions: readonly Completion[] = [];
   /** By name; those that answer are not in it. */
   private readonly servers = new Map<string, Asked>();
   private reported = "";
@@ -117,6 +128,11 @@ export class TokenLearner {
         await this.learnPieces(server, await server.detokenize(tokens));
         requests += 2;
       }
+      const fragments = this.unknownOf(texts);
+      for (let from = 0; from < fragments.length && requests < REQUESTS_MAX; from += BATCH_FRAGMENTS) {
+        await this.learnFragments(server, fragments.slice(from, from + BATCH_FRAGMENTS));
+        requests += 1;
+      }
       this.reported = "";
       return "learnt";
     } catch (error) {
@@ -153,6 +169,11 @@ export class TokenLearner {
     this.form = text.includes("Ġ") ? "byte-level" : text.includes("▁") ? "metaspace" : null;
     const spaced = await server.tokenize(SPACED);
     this.losesSpaces = !(await server.detokenize(spaced.tokens)).endsWith(SPACED);
+    if (this.form !== null) {
+      const rare = await server.tokenize(RARE_CHARACTERS);
+      const bytes = byteTokensOf(rare.tokens, rare.pieces, this.form);
+      if (bytes !== null) this.completions = completionsOf(bytes);
+    }
     this.separator = tokens;
   }
 
@@ -172,6 +193,21 @@ export class TokenLearner {
     // Between letters, as they stand and with the space that they may have lost.
     if (doubtful.length > 0)
       await this.learnPieces(server, `${doubtful.map((text) => `a${text}a ${text}`).join("")}a`);
+  }
+
+  /** Of characters that are cut where the texts begin or end, and so not whole in any of them. */
+  private async learnFragments(server: TokenServer, ids: readonly number[]): Promise<void> {
+    if (this.completions.length === 0) return;
+    const separator = this.separator!;
+    const ways = ids.flatMap((id) => this.completions.map((way) => ({ id, way })));
+    const joined = ways.flatMap(({ id, way }) => [...way.before, id, ...way.after, ...separator]);
+    const parts = (await server.detokenize([...separator, ...joined])).split(SEPARATOR);
+    if (parts.length !== ways.length + 2) return;
+    ways.forEach(({ id, way }, index) => {
+      const bytes = completedBytes(parts[index + 1]!, way);
+      const isDoubtful = this.losesSpaces && LOSES_SPACES_BEFORE.test(parts[index + 1]!);
+      if (bytes !== null && !isDoubtful) this.table.add(id, bytes);
+    });
   }
 
   private async learnPieces(server: TokenServer, text: string): Promise<void> {

@@ -17,6 +17,7 @@ import { TokenLearner } from "../../sidecar/kv-events/token-learner.ts";
 import { HttpTokenServer, type TokenServer } from "../../sidecar/kv-events/token-server.ts";
 import { TokenTable, UNKNOWN_TOKEN } from "../../sidecar/kv-events/token-table.ts";
 import { readTokenizer, tokenizerTable } from "../../sidecar/kv-events/tokenizer-file.ts";
+import { REAL_MODELS, realModel, tokenizerPath } from "../sim/support/real-models.ts";
 import { startReplica } from "../sim/support/replica.ts";
 import { SILENT } from "./kv-events-support.ts";
 import { temporaryFolder } from "./servers.ts";
@@ -219,6 +220,27 @@ describe("learning from a server", () => {
     expect(learner.table.size).toBeGreaterThanOrEqual(1_500);
     // Two about how the server decodes, then 512 ids a call.
     expect(server.calls.filter((call) => call === "detokenize")).toHaveLength(2 + 3);
+  });
+
+  it.each(REAL_MODELS)("completes parts of characters that stand alone, of %s", async (name) => {
+    const model = realModel(name);
+    const server: TokenServer = {
+      name,
+      tokenize: async (text) => {
+        const tokens = model.encode(text, false);
+        return { tokens, pieces: tokens.map((id) => model.tokenPiece(id)) };
+      },
+      detokenize: async (tokens) => model.decode(tokens),
+    };
+    const learner = new TokenLearner(SILENT);
+    const right = readTokenizer(tokenizerPath(name));
+    const ids = [..."日本語のテスト 👩‍👩‍👧‍👦🧑🏿‍🚀 𝔘𝔫𝔦 ﷽ हिन्दी ไทย 각뷁힣 \u{10fffd}\u{e0061}"].flatMap((character) =>
+      model.encode(character, false),
+    );
+    // Each by itself, so that none has its neighbours.
+    for (const id of ids) await learner.learn(server, [[id]]);
+    expect(hexOf(learner.table, ids)).toEqual(hexOf(right, ids));
+    expect(ids.filter((id) => model.tokenText(id).includes("\uFFFD")).length).toBeGreaterThan(20);
   });
 
   it("leaves parts of characters unknown where the server does not spell tokens", async () => {
