@@ -55,7 +55,7 @@ export function judge(scenario: string, reply: Reply): Judgement {
 
 /** What came of many requests. */
 export interface Verdict {
-  /** Requests of which something was cached or was predicted to be. */
+  /** Requests of which a block was cached or was predicted to be. */
   readonly warm: number;
   /** Share of those, 0 to 1, whose prediction came from the exact index and is within one block. */
   readonly share: number;
@@ -65,7 +65,7 @@ export interface Verdict {
 
 /** Judges predictions of engines with blocks of so many tokens. */
 export function verdictOf(judgements: readonly Judgement[], blockTokens: number): Verdict {
-  const warm = judgements.filter(({ cached, predicted }) => cached > 0 || predicted > 0);
+  const warm = judgements.filter(({ cached, predicted }) => cached > 0 || predicted >= blockTokens);
   const wrong = warm.filter(
     ({ cached, predicted, index }) => index !== "exact" || Math.abs(cached - predicted) > blockTokens,
   );
