@@ -11,7 +11,7 @@ import {
   RARE_CHARACTERS,
 } from "./token-fragments.ts";
 import { pieceBytes, type PieceForm } from "./token-pieces.ts";
-import type { TokenServer } from "./token-server.ts";
+import type { Tokenized, TokenServer } from "./token-server.ts";
 
 /** Ids of one request. */
 const BATCH_IDS = 512;
@@ -29,6 +29,8 @@ const PATIENT_FAILURES = 5;
 /** Stands between tokens, so that each one's text can be told from its neighbours'. No token contains it. */
 const SEPARATOR = "<:|:>";
 const REPLACEMENT = "\uFFFD";
+/** That character itself, as tokens of Llama 3 and Qwen have it: in a text it cannot be told from what is no character. */
+const REPLACEMENTS = "0R0RR0RRR0RRRR0 R0 RRRR0.R0Rs0Rt0".replaceAll("R", REPLACEMENT);
 /** A text that a server gives back changed if its decoding takes spaces away. */
 const SPACED = "a . b , c ? d";
 /**
@@ -124,7 +126,7 @@ export class TokenLearner {
       }
       for (const tokens of texts) {
         if (requests >= REQUESTS_MAX) return "learnt";
-        if (this.unknownOf([tokens]).length === 0) continue;
+        if (this.form === null || this.unknownOf([tokens]).length === 0) continue;
         await this.learnPieces(server, await server.detokenize(tokens));
         requests += 2;
       }
@@ -170,7 +172,7 @@ export class TokenLearner {
     const spaced = await server.tokenize(SPACED);
     this.losesSpaces = !(await server.detokenize(spaced.tokens)).endsWith(SPACED);
     if (this.form !== null) {
-      const rare = await server.tokenize(RARE_CHARACTERS);
+      const rare = await this.learnPieces(server, `${RARE_CHARACTERS} ${REPLACEMENTS}`);
       const bytes = byteTokensOf(rare.tokens, rare.pieces, this.form);
       if (bytes !== null) this.completions = completionsOf(bytes);
     }
@@ -191,7 +193,7 @@ export class TokenLearner {
       else this.table.add(id, Buffer.from(text));
     });
     // Between letters, as they stand and with the space that they may have lost.
-    if (doubtful.length > 0)
+    if (doubtful.length > 0 && this.form !== null)
       await this.learnPieces(server, `${doubtful.map((text) => `a${text}a ${text}`).join("")}a`);
   }
 
@@ -210,12 +212,12 @@ export class TokenLearner {
     });
   }
 
-  private async learnPieces(server: TokenServer, text: string): Promise<void> {
-    if (this.form === null) return;
+  private async learnPieces(server: TokenServer, text: string): Promise<Tokenized> {
     const told = await server.tokenize(text);
     told.tokens.forEach((id, index) => {
-      const bytes = pieceBytes(told.pieces[index] ?? "", this.form!);
+      const bytes = this.form === null ? null : pieceBytes(told.pieces[index] ?? "", this.form);
       if (bytes !== null) this.table.add(id, bytes);
     });
+    return told;
   }
 }

@@ -234,8 +234,11 @@ describe("learning from a server", () => {
     };
     const learner = new TokenLearner(SILENT);
     const right = readTokenizer(tokenizerPath(name));
-    const ids = [..."日本語のテスト 👩‍👩‍👧‍👦🧑🏿‍🚀 𝔘𝔫𝔦 ﷽ हिन्दी ไทย 각뷁힣 \u{10fffd}\u{e0061}"].flatMap((character) =>
-      model.encode(character, false),
+    const ids = [..."日本語のテスト 👩‍👩‍👧‍👦🧑🏿‍🚀 𝔘𝔫𝔦 ﷽ हिन्दी ไทย 각뷁힣 \u{10fffd}\u{e0061}\ufffd"].flatMap(
+      (character) => model.encode(character, false),
+    );
+    ids.push(
+      ...["\ufffd\ufffd", " \ufffd", ".\ufffd", "\ufffds"].flatMap((text) => model.encode(text, false)),
     );
     // Each by itself, so that none has its neighbours.
     for (const id of ids) await learner.learn(server, [[id]]);
