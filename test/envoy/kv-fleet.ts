@@ -49,6 +49,7 @@ export interface KvFleet extends KvSetting {
 
 /** What /status says of a pool's exact index. */
 interface IndexStatus {
+  readonly counters: { readonly inflightTokens: number };
   readonly pools: readonly {
     readonly promptModels: number;
     readonly kvIndex: {
@@ -174,15 +175,20 @@ export async function warmUp(gateway: Gateway, workers: number, ask: () => Promi
   });
 }
 
-/** Whether every worker of the gateway knows all that the sidecar knows, and takes these engines' index for exact. */
+/**
+ * Whether every worker of the gateway knows all that the sidecar knows, takes these engines' index for exact, and knows of
+ * no prompt in flight, which would be matched by guess.
+ */
 export async function isKnown(
   gateway: Gateway,
   { kvPushes }: Sidecar,
   addresses: readonly string[],
 ): Promise<boolean> {
   if (!kvPushes.every((push) => push.isCurrent)) return false;
-  const [pool] = (await gateway.status<IndexStatus>()).pools;
-  if (pool === undefined || pool.kvIndex.appliedSequence !== pool.kvIndex.sequence) return false;
+  const { pools, counters } = await gateway.status<IndexStatus>();
+  const [pool] = pools;
+  if (pool === undefined || counters.inflightTokens > 0) return false;
+  if (pool.kvIndex.appliedSequence !== pool.kvIndex.sequence) return false;
   return addresses.every((one) => pool.endpoints.find(({ address }) => address === one)?.kv === "exact");
 }
 

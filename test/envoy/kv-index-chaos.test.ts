@@ -9,9 +9,10 @@ import { type KvFleetOptions, kvStates, reset, step, withKvFleet } from "./kv-fl
 import { type Judgement, verdictOf } from "./kv-judge.ts";
 import { chats, type KvSetting, library, repeats } from "./kv-scenarios.ts";
 
-const SEED = seedOf();
+// A share of few requests says something of the index only where they are the same every time.
+const SEED = seedOf(2);
 const SHARE_MIN = 0.99;
-const BLOCK_TOKENS = 16;
+const BLOCK_TOKENS = 32;
 const FAULTS: readonly (keyof KvEventsFaults)[] = [
   "kvEventsDrop",
   "kvEventsDuplicate",
@@ -20,7 +21,7 @@ const FAULTS: readonly (keyof KvEventsFaults)[] = [
 ];
 const OPTIONS: KvFleetOptions = {
   textModel: realModel("qwen2_5"),
-  engine: { blockSize: BLOCK_TOKENS, blockCount: 400 },
+  engine: { blockSize: BLOCK_TOKENS, blockCount: 200 },
   seed: SEED,
 };
 

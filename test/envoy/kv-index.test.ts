@@ -6,7 +6,8 @@ import { ADAPTERS, type KvFleet, type KvFleetOptions, MODEL, reset, withKvFleet 
 import { type Judgement, verdictOf } from "./kv-judge.ts";
 import { chats, completions, documents, library, repeats, roots } from "./kv-scenarios.ts";
 
-const SEED = seedOf();
+// A share of few requests says something of the index only where they are the same every time.
+const SEED = seedOf(2);
 
 /** At least so many of the warm requests are predicted to one block. */
 const SHARE_MIN = 0.99;
@@ -63,10 +64,11 @@ describe(`before engines with real tokenizers (seed ${SEED})`, () => {
 });
 
 /** Blocks of an engine that holds less than what is asked of it. */
-const FEW_BLOCKS = 257;
+const FEW_BLOCKS = 129;
 
 describe(`when engines lose what they held (seed ${SEED})`, () => {
-  const [engine] = ENGINES;
+  // Half a cell of bytes is at most 32 tokens: cuts in the densest text are within one block.
+  const engine = ENGINES[2];
   const options = { ...optionsOf(engine), engine: { blockSize: engine.blockSize, blockCount: FEW_BLOCKS } };
   const evictions = (fleet: KvFleet): number =>
     [...fleet.sidecar.pools[0]!.kvEvents!.engines].reduce((sum, { counts }) => sum + counts.removed, 0);
@@ -74,7 +76,7 @@ describe(`when engines lose what they held (seed ${SEED})`, () => {
   it("counts no evicted block", async () => {
     await withKvFleet(options, async (fleet) => {
       expectRight(await repeats(fleet, 60, library(fleet, 10)), engine.blockSize, 20);
-      expect(evictions(fleet)).toBeGreaterThan(100);
+      expect(evictions(fleet)).toBeGreaterThan(50);
     });
   });
 
