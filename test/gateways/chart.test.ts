@@ -112,6 +112,16 @@ describe.each(GATEWAYS)("the chart for %s", (gateway) => {
     expect(kinds).not.toContain("Service");
   });
 
+  it("has the sidecar follow KV events, with room for them, where that is asked for", async () => {
+    const kvEvents = { port: 5557, replayPort: 5657, tokenizer: "/models/a b" };
+    const resources = await helmTemplate({ gateway, sidecar: { kvEvents, memory: "2Gi" } });
+    const { pools } = parse(find(resources, "ConfigMap", "epp-sidecar").data!["sidecar.yaml"]!) as {
+      pools: readonly object[];
+    };
+    expect(pools).toEqual([expect.objectContaining({ name: "pool", kvEvents })]);
+    expect(JSON.stringify(comparable(resources))).toContain('"limits":{"memory":"2Gi"}');
+  });
+
   it("hands the filter a configuration of one's own, byte for byte", async () => {
     const resources = await helmTemplate({ gateway, picker: PICKER });
     const texts = resources.map((resource) =>
@@ -137,6 +147,8 @@ describe("the chart's schema", () => {
     ["a field taken away", { pool: { service: null } }, "service"],
     ["an unknown way to find replicas", { pool: { discovery: "consul" } }, "/pool/discovery"],
     ["an image with a space", { sidecar: { image: "a b" } }, "/sidecar/image"],
+    ["KV events switched on by a word", { sidecar: { kvEvents: true } }, "/sidecar/kvEvents"],
+    ["memory without a unit", { sidecar: { memory: "512" } }, "/sidecar/memory"],
     [
       "a URL without its sha256",
       { gateway: "envoy-gateway", module: { url: "https://a/b" } },
