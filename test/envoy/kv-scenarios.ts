@@ -142,7 +142,10 @@ export async function repeats(
   const judgements: Judgement[] = [];
   for (let i = 0; i < count; i++) {
     const text = random.pick(texts);
-    const content = text.slice(0, random.integer(text.length >> 2, text.length));
+    // Not through the middle of a character: real servers refuse half of one.
+    const content = text
+      .slice(0, random.integer(text.length >> 2, text.length))
+      .replace(/[\ud800-\udbff]$/, "");
     judgements.push(await asked(setting, `repeat ${i}`, [{ role: "user", content }]));
   }
   return judgements;

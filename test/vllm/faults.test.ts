@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { open, ReplyCutError } from "../envoy/clients.ts";
 import { until } from "../envoy/harness.ts";
 import { settings } from "../envoy/support.ts";
-import { askServer, type Fields, prose, withFleet } from "./fleet.ts";
+import { askServer, type Fields, metricOf, prose, withFleet } from "./fleet.ts";
 import { MODEL, startVllms, type Vllm } from "./server.ts";
 
 const SAMPLED = settings({ responseSampleEvery: 1 });
@@ -56,9 +56,12 @@ describe("real servers", () => {
       });
       stream.end(JSON.stringify(long(50, { stream: true, max_tokens: 3_500 })));
       await until("tokens came", () => stream.received().includes('"content"'));
-      const victim = await until("the sidecar saw where it runs", () =>
-        servers.find((server) => monitor(server).reading.running === 1),
-      );
+      const victim = await until("a server said that it runs it", async () => {
+        const running = await Promise.all(
+          servers.map((server) => metricOf(server, "vllm:num_requests_running")),
+        );
+        return servers[running.indexOf(1)];
+      });
       await victim.kill();
       await expect(stream.reply).rejects.toThrow(ReplyCutError);
       expect(stream.received()).not.toContain("[DONE]");

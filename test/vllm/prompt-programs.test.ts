@@ -113,7 +113,7 @@ describe(`a program learnt from a real server, seed ${SEED}`, () => {
     const learnt = await learn(rendererOf(server));
     expect([learnt.reason, learnt.program.flags, unknownOf(learnt)]).toEqual([null, 0, []]);
     // The server refuses those that are longer than its context.
-    expect(await expectEqual(learnt, rendererOf(server))).toBeGreaterThan(CONVERSATIONS - 5);
+    expect(await expectEqual(learnt, rendererOf(server))).toBeGreaterThan(0.8 * CONVERSATIONS);
     const random = new ProbeTexts(seeded(SEED + 2));
     for (let turn = 0; turn < 10; turn++) {
       const prompt = random.content("plain") as string;
