@@ -3,67 +3,25 @@ import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { stringify } from "yaml";
 import { describe, expect, it, onTestFinished } from "vitest";
 import * as wire from "../../assembly/wire/snapshot.ts";
-import { type Replacements, Sidecar } from "../../sidecar/app.ts";
-import { loadSettings } from "../../sidecar/config/load.ts";
+import type { Replacements } from "../../sidecar/app.ts";
 import type { NameResolver } from "../../sidecar/discovery/dns.ts";
 import { DnsDiscovery } from "../../sidecar/discovery/dns.ts";
 import { FileDiscovery } from "../../sidecar/discovery/file.ts";
-import { makeLogger } from "../../sidecar/log.ts";
 import type { SnapshotEndpoint } from "../../sidecar/snapshot-encoder.ts";
 import * as pages from "./pages.ts";
 import { eventually, FakeControl, FakeModelServer, temporaryFolder } from "./servers.ts";
-
-/** A running sidecar and everything around it. */
-interface Setting {
-  readonly sidecar: Sidecar;
-  readonly control: FakeControl;
-  /** Lines of its log. */
-  readonly log: Record<string, unknown>[];
-  get(path: string): Promise<{ status: number; text: string }>;
-}
+import { startWhole, type WholeSidecar } from "./whole-sidecar.ts";
 
 const FAST = { intervalMs: 20, timeoutMs: 300 };
 
 /** Starts a sidecar over `pools` (documents of the own configuration). */
-async function start(
-  pools: object[],
+const start = (
+  pools: readonly object[],
   replacements: Replacements = {},
-  control?: FakeControl,
-): Promise<Setting> {
-  const folder = temporaryFolder();
-  const listener = control ?? (await new FakeControl(join(folder, "control.sock")).start());
-  const config = join(folder, "sidecar.yaml");
-  writeFileSync(
-    config,
-    stringify({
-      control: { ...listener.settings, statusIntervalMs: 100 },
-      http: { listen: "127.0.0.1:0" },
-      log: { level: "debug" },
-      pools,
-    }),
-  );
-  const environment = { EPP_CONTROL_TOKEN: "control-token" };
-  const log: Record<string, unknown>[] = [];
-  const sidecar = new Sidecar(loadSettings({ config }, environment), {
-    log: makeLogger("debug", { write: (line: string) => void log.push(JSON.parse(line)) }),
-    environment,
-    ...replacements,
-  });
-  onTestFinished(() => sidecar.stop());
-  await sidecar.start();
-  return {
-    sidecar,
-    control: listener,
-    log,
-    get: async (path) => {
-      const response = await fetch(`http://127.0.0.1:${sidecar.httpPort}${path}`);
-      return { status: response.status, text: await response.text() };
-    },
-  };
-}
+  listener?: FakeControl,
+): Promise<WholeSidecar> => startWhole(pools, { replacements, listener, control: { statusIntervalMs: 100 } });
 
 const staticPool = (servers: readonly FakeModelServer[], more: object = {}): object => ({
   name: "default",
