@@ -19,10 +19,13 @@ import { type DecodedPolicy, decodePolicy } from "./policy-decoder.ts";
 import { type DecodedPrompts, decodePrompts } from "./prompts-decoder.ts";
 
 /** Waits until `check` gives something other than undefined or false; fails with `what` after a while. */
-export async function eventually<T>(what: string, check: () => T | undefined | false): Promise<T> {
+export async function eventually<T>(
+  what: string,
+  check: () => T | undefined | false | Promise<T | undefined | false>,
+): Promise<T> {
   const deadline = performance.now() + 15_000;
   for (;;) {
-    const result = check();
+    const result = await check();
     if (result !== undefined && result !== false) return result;
     if (performance.now() > deadline) throw new Error(`it never happened that ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 10));
