@@ -31,11 +31,14 @@ const NONE_HASH = digestOf(NONE, textBytes(NONE));
 const SALT_BIT: u32 = 1 << INGREDIENT_SALT;
 const SALT_TOO_LONG: u8 = 0xff;
 
-/** Notes a field of the body that no ingredient stands for; its name has `bytes` bytes. SGLang has these in all its APIs. */
+/**
+ * Notes a field of the body that no ingredient stands for; its name has `bytes` bytes. SGLang has these in its APIs, and
+ * makes arguments of the template of `reasoning` (sglang srt/entrypoints/openai, normalize_reasoning_inputs).
+ */
 export function renderField(render: usize, ptr: usize, bytes: u32): void {
-  const changes =
-    isWord(ptr, bytes, "lora_path") || isWord(ptr, bytes, "extra_key") || isWord(ptr, bytes, "input_ids");
-  if (changes) store<u8>(render, RENDER_FIELD, R_BODY);
+  const isKeyed = isWord(ptr, bytes, "lora_path") || isWord(ptr, bytes, "extra_key");
+  const isText = isWord(ptr, bytes, "input_ids") || isWord(ptr, bytes, "reasoning");
+  if (isKeyed || isText) store<u8>(render, RENDER_FIELD, R_BODY);
 }
 
 /**

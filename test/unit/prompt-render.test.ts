@@ -141,6 +141,11 @@ describe("a chat", () => {
     ["SGLang's adapter", { lora_path: "a" }, "field"],
     ["SGLang's key", { extra_key: "a" }, "field"],
     ["SGLang's token ids", { input_ids: [1] }, "field"],
+    [
+      "SGLang's reasoning, which goes into the template's arguments",
+      { reasoning: { enabled: true } },
+      "field",
+    ],
     ["a long salt in pieces", { cache_salt: `${"s".repeat(60)}\n${"s".repeat(60)}` }, "rendered"],
   ])("is not rendered with %s beside it, wherever that stands", (_, fields, outcome) => {
     const messages = [user("x")];
