@@ -15,6 +15,7 @@ import {
   RENDER_SEVERAL,
   RENDER_THINKING,
   RENDER_TOKEN_IDS,
+  RENDER_UNREAD,
   RENDER_WHITE_SPACE,
 } from "../prompt/render-layout";
 import { ascii } from "../text/text";
@@ -22,8 +23,8 @@ import { COUNT_PROMPTS_NOT_RENDERED, COUNT_PROMPTS_RENDERED, countUp } from "./c
 import { POOL_PLACES, define, perPool } from "./metrics";
 
 // By RENDER_*; the place of 0 is that of rendered prompts, which have a metric of their own.
-const reasons: usize = memory.data(14 * 4, 4);
-if (RENDER_REASONS != 14) unreachable();
+const reasons: usize = memory.data(15 * 4, 4);
+if (RENDER_REASONS != 15) unreachable();
 function name(reason: u32, literal: string): void {
   store<u32>(reasons + ((<usize>reason) << 2), <u32>ascii(literal));
 }
@@ -40,9 +41,10 @@ name(RENDER_SALT, "salt");
 name(RENDER_SEVERAL, "several");
 name(RENDER_TOKEN_IDS, "token-ids");
 name(RENDER_CHANGED, "changed");
+name(RENDER_UNREAD, "unread");
 
 const renderedIds: usize = memory.data(17 * 4, 4);
-const notRenderedIds: usize = memory.data(17 * 14 * 4, 4);
+const notRenderedIds: usize = memory.data(17 * 15 * 4, 4);
 
 /** Counts a prompt of a pool with prompt programs; `reason`: RENDER_*, 0 = it was rendered. */
 export function meterRendered(pool: u32, reason: u32): void {

@@ -2,7 +2,8 @@
 //
 // Of an endpoint whose cache is known exactly the exact index counts, and of the approximate one only what is being
 // computed there right now: a burst of requests with one new prefix finds it before the engine tells of it. A prompt
-// that was not rendered, and an endpoint that is not known exactly, go by the approximate index.
+// that was not rendered, or of which too little was read to be sure of it, and an endpoint that is not known exactly, go
+// by the approximate index.
 import { POOLS_MAX, POOL_ENDPOINTS_MAX } from "../wire/limits";
 import { ascii } from "../text/text";
 import { KV_CELL_BYTES } from "../wire/kv-deltas";
@@ -11,12 +12,12 @@ import { CELLS_BYTES, cellsBytes, cellsCount, cellsRelease } from "../prefix/cel
 import { chainDepthBytes, chainKeyCount, chainTextBytes } from "../prefix/chain";
 import { exactBytes, exactHeldTokens, exactLookup, exactTokens } from "../prefix/exact-lookup";
 import { isExact } from "../prefix/exact-rows";
-import { inFlightKeys } from "../prefix/index";
+import { inFlightKeys, matchedBytes } from "../prefix/index";
 import { API_CHAT, API_COMPLETIONS } from "../prompt/api";
 import { renderOf } from "../prompt/layout";
-import { promptRender } from "../prompt/record";
+import { promptHasEnded, promptRender } from "../prompt/record";
 import { RENDER_BYTES, renderBegin } from "../prompt/render";
-import { RENDER_API, RENDER_CHANGED } from "../prompt/render-layout";
+import { RENDER_API, RENDER_CHANGED, RENDER_UNREAD } from "../prompt/render-layout";
 import { renderOutcome, renderRoot } from "../prompt/render-outcome";
 import { candidateCount, candidateRow } from "../schedule/candidates";
 import { meterRendered } from "./prompt-metrics";
@@ -75,21 +76,50 @@ export function forgetRendered(): void {
   isRendered = false;
 }
 
-/** Looks the stream's prompt up in the exact index of `pool`. False: it was not rendered, and the approximate one counts. */
+/**
+ * Looks the stream's prompt up in the exact index of `pool`, behind indexLookup() of it. False: it was not rendered, or
+ * may be another one, and the approximate index counts.
+ */
 export function lookUpRendered(stream: usize, pool: u32): bool {
   isRendered = false;
   if (promptModelCount(pool) == 0) return false;
-  const reason = outcomeOf(stream);
+  let reason = outcomeOf(stream);
+  if (reason == 0) {
+    lookUp(stream, pool);
+    if (isDoubtful(stream)) reason = RENDER_UNREAD;
+  }
   meterRendered(pool, reason);
-  if (reason != 0) return false;
-  isRendered = true;
+  isRendered = reason == 0;
+  return isRendered;
+}
+
+function lookUp(stream: usize, pool: u32): void {
   const cells = cellsOf(stream);
   const root = renderRoot(renderRecord(stream), streamModelPtr(stream), streamModelBytes(stream));
   exactLookup(cells, root, pool);
   wholeBytes = <f64>cellsBytes(cells);
   keyedBytes = <f64>(cellsCount(cells) * KV_CELL_BYTES);
   cellsRelease(cells);
-  return true;
+}
+
+/** The engines' own word counts for a prompt whose end is not known where it tells this part of what they were sent. */
+const BELIEVED_PART: f64 = 0.5;
+
+// Tools may stand behind the messages, where OpenAI's Python client writes them, and before them in the prompt: of a body
+// that was not read so far another text was rendered than the engines see. They hold little of that, however much of this
+// conversation they were sent.
+function isDoubtful(stream: usize): bool {
+  if (!hasFlag(stream, F_EARLY) || promptHasEnded(streamPrompt(stream))) return false;
+  const chain = streamChain(stream);
+  let sent: f64 = 0;
+  let held: f64 = 0;
+  for (let i: u32 = 0; i < candidateCount(); i++) {
+    const row = candidateRow(i);
+    if (!isExact(row)) continue;
+    sent = Math.max(sent, <f64>matchedBytes(chain, row % POOL_ENDPOINTS_MAX));
+    held = Math.max(held, <f64>exactBytes(row % POOL_ENDPOINTS_MAX));
+  }
+  return (held * <f64>chainTextBytes(chain)) / wholeBytes < sent * BELIEVED_PART;
 }
 
 function outcomeOf(stream: usize): u32 {

@@ -95,7 +95,9 @@ export const RENDER_SEVERAL: u8 = 11;
 export const RENDER_TOKEN_IDS: u8 = 12;
 /** The pool got other programs while the body was read. */
 export const RENDER_CHANGED: u8 = 13;
-export const RENDER_REASONS: u32 = 14;
+/** The body was not read to its end, and what engines were sent tells that it may hold more that changes the prompt. */
+export const RENDER_UNREAD: u8 = 14;
+export const RENDER_REASONS: u32 = 15;
 
 /** The prompt is not rendered, because of `reason`; the first one counts. */
 export function renderBreak(render: usize, reason: u8): void {

@@ -6,7 +6,7 @@ import { describe, expect, it, onTestFinished } from "vitest";
 import { renderChat } from "../../sidecar/prompts/program.ts";
 import { base, tagged } from "../unit/support/prompt-renderer.ts";
 import { type Reply, send } from "./clients.ts";
-import { ENVOY_VERSIONS, type Gateway, type GatewayOptions, until, withEnvoy } from "./harness.ts";
+import { ENVOY_VERSIONS, type Gateway, type GatewayOptions, POOL, until, withEnvoy } from "./harness.ts";
 import { cellKeys, KvSource } from "./kv-batches.ts";
 import { explained, pushPrompts, talk, tell } from "./prompt-programs.ts";
 import { settled } from "./status.ts";
@@ -87,6 +87,30 @@ describe.each(ENVOY_VERSIONS)("with exact indexes on Envoy %s", (version) => {
       // The rest of the body is expected to go on as it began.
       expect(prompt).toBeGreaterThan(800 + (60_000 - 3_200) / 4 - 100);
       expect((await settled(gateway)).counters["decisionsEarly"]).toBe(1);
+    });
+  });
+
+  it("a long body whose end may hold other fields goes by what was sent where that tells more", async () => {
+    await withExact(version, { decisionBytesMax: 4_096 }, {}, async (gateway, source) => {
+      // OpenAI's Python client writes tools behind the messages; the engine's prompt begins with them.
+      const tools = [{ type: "function", function: { name: "f" } }];
+      const messages = [{ role: "user" as const, content: text("agent", 600_000) }];
+      const labels = { pool: POOL, reason: "unread" };
+      source.store(2, cellKeys(renderChat(PROGRAM, messages)!).slice(0, 2)).exact(2);
+      await tell(gateway, source, ALL_EXACT);
+      const first = explained(await ask(gateway, messages, { tools }));
+      expect(first.match[gateway.replicas[2]!.address]).toBe(32);
+      await settled(gateway);
+      const again = explained(await ask(gateway, messages, { tools }));
+      expect([again.choice, again.index[again.choice]]).toEqual([first.choice, "approximate"]);
+      expect(again.match[again.choice]).toBeGreaterThan(900);
+      expect(await gateway.metric("epp_prompts_not_rendered_total", labels)).toBe(1);
+      // An engine that holds most of it was sent just this.
+      source.store(2, cellKeys(renderChat(PROGRAM, messages)!).slice(0, 4_000)).exact(2);
+      await tell(gateway, source, ALL_EXACT);
+      const { choice, match, index } = explained(await ask(gateway, messages));
+      expect([choice, Object.values(index)]).toEqual([gateway.replicas[2]!.address, [...ALL_EXACT]]);
+      expect(match[choice]).toBeGreaterThan(900);
     });
   });
 

@@ -23,6 +23,7 @@ export const OUTCOMES = [
   "several",
   "token-ids",
   "changed",
+  "unread",
 ] as const;
 export type Outcome = (typeof OUTCOMES)[number];
 
