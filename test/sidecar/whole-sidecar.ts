@@ -3,10 +3,15 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { stringify } from "yaml";
 import { onTestFinished } from "vitest";
+import { ENDPOINT_READY } from "../../assembly/wire/snapshot.ts";
 import { type Replacements, Sidecar } from "../../sidecar/app.ts";
 import { loadSettings } from "../../sidecar/config/load.ts";
 import { makeLogger } from "../../sidecar/log.ts";
-import { FakeControl, temporaryFolder } from "./servers.ts";
+import type { SnapshotEndpoint } from "../../sidecar/snapshot-encoder.ts";
+import { FakeControl, type FakeModelServer, temporaryFolder } from "./servers.ts";
+
+/** Settings of `scrape` with which a test need not wait long. */
+export const FAST = { intervalMs: 20, timeoutMs: 300 };
 
 /** A running sidecar and what is around it. */
 export interface WholeSidecar {
@@ -56,3 +61,26 @@ export async function startWhole(
   };
   return { sidecar, control, log, get };
 }
+
+/** Starts one over `pools` that asks for the gateway's status often. */
+export const start = (
+  pools: readonly object[],
+  replacements: Replacements = {},
+  listener?: FakeControl,
+): Promise<WholeSidecar> => startWhole(pools, { replacements, listener, control: { statusIntervalMs: 100 } });
+
+/** A pool of fixed endpoints, scraped fast; `more` goes before. */
+export const staticPool = (servers: readonly FakeModelServer[], more: object = {}): object => ({
+  name: "default",
+  discovery: { static: { endpoints: servers.map(({ address }) => address) } },
+  scrape: FAST,
+  ...more,
+});
+
+/** Whether a row is there and ready. */
+export const isReady = (row: SnapshotEndpoint | undefined): boolean =>
+  row !== undefined && (row.flags & ENDPOINT_READY) !== 0;
+
+/** The errors of a log. */
+export const errorsOf = (log: Record<string, unknown>[]): Record<string, unknown>[] =>
+  log.filter(({ level }) => Number(level) >= 50);
