@@ -36,7 +36,7 @@ import { policyId } from "../pool/policy";
 import { policyCheck } from "../pool/policy-check";
 import { promptProgramsId } from "../pool/prompt-programs";
 import { promptProgramsCheck } from "../pool/prompt-programs-check";
-import { snapshotCheck } from "../pool/snapshot";
+import { snapshotCheck } from "../pool/snapshot-check";
 import { poolFind } from "../pool/table";
 import { controlToken, controlTokenBytes } from "./environment";
 import {

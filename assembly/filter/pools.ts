@@ -23,7 +23,7 @@ import { policySequence, policySkip, policyTake } from "../pool/policy";
 import { policyCheck } from "../pool/policy-check";
 import { promptProgramsSequence, promptProgramsSkip, promptProgramsTake } from "../pool/prompt-programs";
 import { promptProgramsCheck } from "../pool/prompt-programs-check";
-import { snapshotCheck } from "../pool/snapshot";
+import { snapshotCheck } from "../pool/snapshot-check";
 import { POLICY_BYTES_MAX } from "../wire/policy";
 import { PROMPTS_BYTES_MAX } from "../wire/prompt-programs";
 import {

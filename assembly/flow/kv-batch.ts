@@ -27,7 +27,7 @@ import {
 } from "../wire/kv-deltas";
 import { POOL_ENDPOINTS_MAX } from "../wire/limits";
 import { fault } from "../pool/fault";
-import { snapshotChecksum } from "../pool/snapshot";
+import { snapshotChecksum } from "../pool/snapshot-check";
 
 const SECTION_AT_RESERVED: usize = 6;
 const SECTION_AT_RESERVED_2: usize = 12;

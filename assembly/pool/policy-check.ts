@@ -27,7 +27,7 @@ import {
   TARGET_AT_WEIGHT,
 } from "../wire/policy";
 import { fault, faultText, isInside } from "./fault";
-import { snapshotChecksum } from "./snapshot";
+import { snapshotChecksum } from "./snapshot-check";
 
 /** Largest policy id, so that it is exact as a JSON number. */
 const ID_MAX: u64 = 281474976710655;

@@ -30,7 +30,7 @@ import {
 import { POLICY_MODEL_BYTES_MAX } from "../wire/policy";
 import { fault, faultInside, faultText, isInside } from "./fault";
 import { compareBytes } from "./policy-check";
-import { snapshotChecksum } from "./snapshot";
+import { snapshotChecksum } from "./snapshot-check";
 
 /** Largest id, so that it is exact as a JSON number. */
 const ID_MAX: u64 = 281474976710655;

@@ -35,7 +35,8 @@ export {
   noteSuccess,
   ownAsideUntilMs,
 } from "../../../assembly/pool/health";
-export { hasOneModel, readyEndpoints, snapshotCheck } from "../../../assembly/pool/snapshot";
+export { hasOneModel, readyEndpoints } from "../../../assembly/pool/snapshot";
+export { snapshotCheck } from "../../../assembly/pool/snapshot-check";
 export { faultField, faultFieldBytes, faultMessage, faultMessageBytes } from "../../../assembly/pool/fault";
 export {
   poolAdd,
