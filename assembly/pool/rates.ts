@@ -3,12 +3,10 @@
 //   prefill ms = base + slope × uncached tokens      from the time between an endpoint's first tokens
 //   ms between tokens = base + slope × requests      from finished streams
 //
-// A sample of prefill is one piece of the engine's work: all prompts, of all workers, whose first tokens came while it
-// was busy without a pause, up to PIECE_TOKENS, and the time that took. An engine computes several prompts in one step,
-// and parts of the next ones: what one request waited says little, what was done in a long time says all.
-// The base is the pool's; it is the same for every endpoint, as what differs there is load. Every row learns its
-// slope by itself (fit.ts); the pool's samples count as PRIOR_SAMPLES more, so that a new endpoint begins as the
-// others are and one that nobody asks drifts back to that. The other workers' samples add up with ours.
+// A sample of prefill is one piece of the engine's work (pieces.ts). The base is the pool's; it is the same for every
+// endpoint, as what differs there is load. Every row learns its slope by itself (fit.ts); the pool's samples count as
+// PRIOR_SAMPLES more, so that a new endpoint begins as the others are and one that nobody asks drifts back to that.
+// The other workers' samples add up with ours (others-rates.ts).
 import { POOLS_MAX, POOL_ENDPOINTS_MAX } from "../wire/limits";
 import {
   COLUMN_BUSY_SINCE_MS,
@@ -20,7 +18,6 @@ import {
 } from "./rows";
 import {
   FIT_BYTES,
-  FORGOTTEN,
   SUMS_BYTES,
   fitAdd,
   fitBase,
@@ -34,17 +31,27 @@ import {
   sumsAdd,
   sumsClear,
   sumsSamples,
-  sumsForget,
   sumsSolve,
   sumsSolveSlope,
 } from "./fit";
+import {
+  othersRatesAddTo,
+  othersRatesBegin,
+  othersRatesRegime,
+  othersRatesReset,
+  othersRatesTake,
+} from "./others-rates";
+import {
+  pieceAdd,
+  pieceBegin,
+  pieceClose,
+  pieceEndMs,
+  pieceIsOpen,
+  pieceIsOver,
+  pieceIsSettled,
+  pieceTokens,
+} from "./pieces";
 
-/** First tokens that come within this time of the one before are of one engine step, ms; */
-export const STEP_MS: f64 = 2;
-/** and by this time after it the other workers have told of theirs. */
-export const SETTLED_MS: f64 = 12;
-/** A piece of work ends when it has so many tokens: several engine steps, so that what a step began and the next ended is little of it. */
-export const PIECE_TOKENS: f64 = 32768;
 /** Samples that the pool's fit counts for at each of its endpoints. */
 export const PRIOR_SAMPLES: f64 = 4;
 /** Prefill speeds that are believed: 1,000,000 to 10 tokens/s, as ms for a thousand tokens. */
@@ -56,8 +63,6 @@ export const SLOPE_RANGE: f64 = 8;
 export const PREFILL_SLOPE_FIRST: f64 = 100;
 /** What a further request adds to the time between tokens at most, ms. */
 export const TPOT_SLOPE_MAX: f64 = 1000;
-/** A piece of work longer than this is not one, ms. */
-const SERVICE_MAX_MS: f64 = 600000;
 /** The pool's fit is put together anew at most this often, ms; always while it has few samples. */
 const REFRESH_MS: f64 = 100;
 const FEW_SAMPLES: f64 = 32;
@@ -69,37 +74,20 @@ export const MEASURED_SAMPLES: f64 = 4;
 export const FIT_PREFILL: u32 = 0;
 export const FIT_TPOT: u32 = 1;
 
-//   ┌ row, 248 bytes ─────────────────────────────────────────────────────────────────────┐
-//   │ 0 prefill fit, 72   72 TPOT fit, 72                                                  │
-//   │ 144 f64 piece: start ms   152 f64 its end ms (0 = none)   160 f64 its tokens         │
-//   │ 168 u16 generation   172 u32 version of the lines                                    │
-//   │ 176 line: f64 base, slope, samples   200 TPOT line                                   │
-//   │ 224 f64 end of the piece before   232 f64 others' tokens computed by then            │
-//   │ 240 f64 others' tokens computed by the end of this piece                             │
-//   └─────────────────────────────────────────────────────────────────────────────────────┘
+//   ┌ row, 248 bytes ─────────────────────────────────────────────────────────────┐
+//   │ 0 prefill fit, 72   72 TPOT fit, 72   144 piece, 48                          │
+//   │ 192 line: f64 base, slope, samples   216 TPOT line                           │
+//   │ 240 u16 generation   244 u32 version of the lines                            │
+//   └─────────────────────────────────────────────────────────────────────────────┘
 const ROW_BYTES: usize = 248;
-const AT_START: usize = 144;
-const AT_END: usize = 152;
-const AT_TOKENS: usize = 160;
-const AT_GENERATION: usize = 168;
-const AT_VERSION: usize = 172;
-const AT_LINES: usize = 176;
-const AT_LAST_END: usize = 224;
-const AT_OTHERS: usize = 232;
-const AT_OTHERS_END: usize = 240;
+const AT_PIECE: usize = 144;
+const AT_LINES: usize = 192;
+const AT_GENERATION: usize = 240;
+const AT_VERSION: usize = 244;
 const LINE_BYTES: usize = 24;
 const LINE_SLOPE: usize = 8;
 const LINE_SAMPLES: usize = 16;
 const rows: usize = memory.data(4096 * 248, 8);
-
-//   ┌ others' samples of a row, 72 bytes ────────────────────────────────────────┐
-//   │ 0 prefill sums   24 TPOT sums   48 f64 regime[2] ms   64 u32 reading        │
-//   └────────────────────────────────────────────────────────────────────────────┘
-const OTHER_BYTES: usize = 72;
-const OTHER_REGIME: usize = 48;
-const OTHER_READING: usize = 64;
-const others: usize = memory.data(4096 * 72, 8);
-let reading: u32 = 1;
 
 //   ┌ pool, 88 bytes ───────────────────────────────────────────────────────────────┐
 //   │ 0 sums[2]   48 f64 put together ms   56 u32 version   60 u32 changed since    │
@@ -125,7 +113,7 @@ function rowAt(row: u32): usize {
     fitReset(at);
     fitReset(at + FIT_BYTES);
     store<u16>(at, <u16>generation, AT_GENERATION);
-    memory.fill(others + <usize>row * OTHER_BYTES, 0, OTHER_BYTES);
+    othersRatesReset(row);
   }
   return at;
 }
@@ -141,11 +129,10 @@ function changedAt(row: u32): void {
 
 /** A request goes to the row, where nothing was to be prefilled: a piece of work begins. Before reserve(). */
 export function rateBegin(row: u32, nowMs: f64): void {
-  const at = rowAt(row);
+  const piece = rowAt(row) + AT_PIECE;
   if (rowF64(COLUMN_PREFILLING, row) > 0) return;
-  if (load<f64>(at, AT_END) > 0) closePiece(row);
-  store<f64>(at, rowF64(COLUMN_OTHERS_COMPUTED, row), AT_OTHERS);
-  store<f64>(at, nowMs, AT_LAST_END);
+  if (pieceIsOpen(piece)) closePiece(row);
+  pieceBegin(piece, rowF64(COLUMN_OTHERS_COMPUTED, row), nowMs);
 }
 
 /**
@@ -153,44 +140,18 @@ export function rateBegin(row: u32, nowMs: f64): void {
  * what they say of how long the row has been busy is of before.
  */
 export function rateFirstToken(row: u32, tokens: f64, nowMs: f64): void {
-  const at = rowAt(row);
+  const piece = rowAt(row) + AT_PIECE;
   const since = rowF64(COLUMN_BUSY_SINCE_MS, row);
-  const end = load<f64>(at, AT_END);
-  if (end > 0 && (since > end || (nowMs - end > STEP_MS && pieceTokens(row) >= PIECE_TOKENS)))
-    closePiece(row);
-  if (load<f64>(at, AT_END) == 0) {
-    store<f64>(at, Math.max(since, load<f64>(at, AT_LAST_END)), AT_START);
-    store<f64>(at, 0, AT_TOKENS);
-  }
-  store<f64>(at, nowMs, AT_END);
-  store<f64>(at, load<f64>(at, AT_TOKENS) + tokens, AT_TOKENS);
-  store<f64>(at, rowF64(COLUMN_OTHERS_COMPUTED, row), AT_OTHERS_END);
+  if (pieceIsOver(piece, since, nowMs)) closePiece(row);
+  pieceAdd(piece, tokens, since, rowF64(COLUMN_OTHERS_COMPUTED, row), nowMs);
 }
 
-// What the others computed until the piece's end, and not until now: the piece may be closed much later.
-function othersTokens(row: u32): f64 {
-  const at = rowAt(row);
-  return Math.max(load<f64>(at, AT_OTHERS_END) - load<f64>(at, AT_OTHERS), 0);
-}
-
-function pieceTokens(row: u32): f64 {
-  return load<f64>(rowAt(row), AT_TOKENS) + othersTokens(row);
-}
-
-// What the other workers' requests had computed in the same time is part of the piece. Where others began it, it is not
-// known how much of that was before.
 function closePiece(row: u32): void {
-  const at = rowAt(row);
-  const start = load<f64>(at, AT_START);
-  const end = load<f64>(at, AT_END);
-  const others = othersTokens(row);
-  const isWhole = others == 0 || start <= load<f64>(at, AT_LAST_END);
-  store<f64>(at, load<f64>(at, AT_OTHERS_END), AT_OTHERS);
-  store<f64>(at, end, AT_LAST_END);
-  store<f64>(at, 0, AT_END);
-  const ms = end - start;
-  if (!(ms > 0 && ms <= SERVICE_MAX_MS) || start == 0 || !isWhole) return;
-  learn(row, FIT_PREFILL, (load<f64>(at, AT_TOKENS) + others) / 1000, ms, end);
+  const piece = rowAt(row) + AT_PIECE;
+  const thousands = pieceTokens(piece) / 1000;
+  const end = pieceEndMs(piece);
+  const ms = pieceClose(piece);
+  if (ms > 0) learn(row, FIT_PREFILL, thousands, ms, end);
 }
 
 /** A stream ended that had `ms` between its tokens while `requests` were in flight at the row. */
@@ -205,27 +166,15 @@ function learn(row: u32, which: u32, x: f64, y: f64, nowMs: f64): void {
   const fit = at + <usize>which * FIT_BYTES;
   const samples = load<f64>(line, LINE_SAMPLES);
   if (fitAdd(fit, x, y, nowMs, load<f64>(line), load<f64>(line, LINE_SLOPE), samples)) {
-    noteRegime(row, which, nowMs);
+    othersRatesRegime(row, which, nowMs);
   }
   changedAt(row);
-}
-
-// What the others learnt before the speed changed counts for as little as what we did.
-function noteRegime(row: u32, which: u32, regimeMs: f64): void {
-  const at = others + <usize>row * OTHER_BYTES;
-  const known = at + OTHER_REGIME + ((<usize>which) << 3);
-  if (regimeMs <= load<f64>(known)) return;
-  store<f64>(known, regimeMs);
-  sumsForget(at + <usize>which * SUMS_BYTES);
 }
 
 // Brings the row's two lines up to date.
 function linesOf(row: u32, nowMs: f64): usize {
   const at = rowAt(row);
-  const end = load<f64>(at, AT_END);
-  if (end > 0 && nowMs - end > SETTLED_MS) {
-    if (rowF64(COLUMN_PREFILLING, row) == 0 || pieceTokens(row) >= PIECE_TOKENS) closePiece(row);
-  }
+  if (pieceIsSettled(at + AT_PIECE, rowF64(COLUMN_PREFILLING, row) == 0, nowMs)) closePiece(row);
   const pool = poolAt(row);
   refreshPool(row / POOL_ENDPOINTS_MAX, nowMs);
   const version = load<u32>(pool, POOL_VERSION);
@@ -263,8 +212,7 @@ function addRow(sums: usize, row: u32, which: u32, nowMs: f64): void {
   const fit = rowAt(row) + <usize>which * FIT_BYTES;
   const last = fitLastMs(fit);
   if (last > 0) sumsAdd(sums, fit, shareLeft(nowMs - last));
-  const other = others + <usize>row * OTHER_BYTES;
-  if (load<u32>(other, OTHER_READING) == reading) sumsAdd(sums, other + <usize>which * SUMS_BYTES, 1);
+  othersRatesAddTo(sums, row, which);
 }
 
 function refreshPool(pool: u32, nowMs: f64): void {
@@ -353,7 +301,7 @@ export function ratesRegimeMs(row: u32, which: u32): f64 {
 }
 /** What the others learnt is read anew from here on. */
 export function ratesBeginOthers(): void {
-  reading++;
+  othersRatesBegin();
   for (let pool: u32 = 0; pool < <u32>POOLS_MAX; pool++) {
     store<u32>(pools + <usize>pool * POOL_BYTES, 1, POOL_CHANGED);
   }
@@ -362,14 +310,8 @@ export function ratesBeginOthers(): void {
 export function ratesAddOther(row: u32, which: u32, sums: usize, regimeMs: f64, ageMs: f64): void {
   const fit = rowAt(row) + <usize>which * FIT_BYTES;
   fitRegimeSince(fit, regimeMs);
-  noteRegime(row, which, Math.max(regimeMs, fitRegimeMs(fit)));
-  const at = others + <usize>row * OTHER_BYTES;
-  if (load<u32>(at, OTHER_READING) != reading) {
-    memory.fill(at, 0, OTHER_REGIME);
-    store<u32>(at, reading, OTHER_READING);
-  }
-  const isOld = regimeMs < load<f64>(at + OTHER_REGIME + ((<usize>which) << 3));
-  sumsAdd(at + <usize>which * SUMS_BYTES, sums, shareLeft(ageMs) * (isOld ? FORGOTTEN : 1));
+  othersRatesRegime(row, which, Math.max(regimeMs, fitRegimeMs(fit)));
+  othersRatesTake(row, which, sums, regimeMs, ageMs);
 }
 /** Takes sums that were this worker's predecessor's, as of `writtenMs`, for own ones; unless there are own ones. */
 export function ratesAddOwn(row: u32, which: u32, sums: usize, regimeMs: f64, writtenMs: f64): void {
