@@ -24,11 +24,13 @@ import {
   addOtherLegs,
   addOtherPrefilling,
   beginOthers,
-  busyRow,
-  busyRowCount,
   endOthers,
   otherRow,
   otherRowCount,
+} from "./others-work";
+import {
+  busyRow,
+  busyRowCount,
   ownComputed,
   ownContextTokens,
   ownFirstTokenMs,
