@@ -1,29 +1,13 @@
 // A simulated vLLM replica over HTTP: the engines on a real clock behind the APIs of `vllm serve`.
-import { randomBytes } from "node:crypto";
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createServer, type Server } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
-import { modelList } from "./answer-models.ts";
-import { poolingCall, type PoolingApi, poolingSink } from "./answer-pooling.ts";
-import { detokenize, tokenize } from "./answer-tokenize.ts";
-import { hashText } from "./block-hash.ts";
-import { type JsonObject, parseBody } from "./body.ts";
-import { readCountTokens } from "./calls.ts";
+import { ReplicaApi } from "./api.ts";
 import { createConnector, engineConfigOf } from "./disaggregation/create.ts";
-import type { DisaggregationStatus, KvConnector, KvLeg } from "./disaggregation/leg.ts";
+import type { DisaggregationStatus, KvConnector } from "./disaggregation/leg.ts";
 import { type Clock, monotonicMs } from "./driver.ts";
-import { ApiError, modelNotFound } from "./errors.ts";
-import { BodyTooLargeError, Exchange, readBody } from "./exchange.ts";
 import { GenerationService } from "./generation.ts";
-import type { GenerationJob, GenerationSink } from "./generation-types.ts";
-import { kvEventSources } from "./kv-events/config.ts";
 import { createEvents, type ReplicaEvents } from "./kv-events/replica-events.ts";
-import { HttpMetrics } from "./http-metrics.ts";
-import { MetricsPage } from "./metrics-page.ts";
-import { type Faults, noFaults, type ReplicaConfig, VLLM_VERSION } from "./replica-types.ts";
-import { GENERATION_APIS, type GenerationApi, OTHER_ROUTES, POOLING_APIS } from "./routes.ts";
-
-/** Stands for every model that a replica does not serve, so that its counts are bounded. */
-export const UNKNOWN_MODEL = "(unknown)";
+import { type Faults, noFaults, type ReplicaConfig } from "./replica-types.ts";
 
 /**
  * One replica. It listens from `start` to `stop`; in between it can be told to misbehave.
@@ -37,7 +21,6 @@ export class SimulatedReplica {
   /** Calls since its start by the model that they named, "" where they named none; UNKNOWN_MODEL for all it does not serve. */
   readonly callsByModel = new Map<string, number>();
   private readonly clock: Clock;
-  private readonly fingerprint: string;
   private readonly sockets = new Set<Socket>();
   private server: Server | undefined;
   private portInUse = 0;
@@ -45,9 +28,7 @@ export class SimulatedReplica {
   private events: ReplicaEvents | undefined;
   private service: GenerationService;
   private connector: KvConnector | undefined;
-  private http = new HttpMetrics();
-  private page = new MetricsPage();
-  private startSeconds = Date.now() / 1000;
+  private api: ReplicaApi;
 
   constructor(config: ReplicaConfig, clock: Clock = monotonicMs) {
     this.config = config;
@@ -55,7 +36,7 @@ export class SimulatedReplica {
     this.events = createEvents(config);
     this.service = this.createService();
     this.connector = createConnector(this.config, this.sidePort, this.service);
-    this.fingerprint = `vllm-${VLLM_VERSION}-${hashText(config.name, 0).toString(16).padStart(8, "0")}`;
+    this.api = this.createApi();
   }
 
   /** "host:port" while listening, and the last one used after. */
@@ -85,7 +66,7 @@ export class SimulatedReplica {
   /** Starts listening; after the first time on the port it had. @throws the listen error */
   async start(): Promise<void> {
     const server = createServer({ keepAliveTimeout: this.config.keepAliveTimeoutMs }, (request, response) => {
-      void this.serve(request, response);
+      void this.api.serve(request, response);
     });
     server.on("connection", (socket) => {
       this.sockets.add(socket);
@@ -126,10 +107,8 @@ export class SimulatedReplica {
     this.events = createEvents(this.config, this.events?.sources);
     this.service = this.createService();
     this.connector = createConnector(this.config, this.sidePort, this.service);
-    this.http = new HttpMetrics();
-    this.page = new MetricsPage();
+    this.api = this.createApi();
     this.callsByModel.clear();
-    this.startSeconds = Date.now() / 1000;
     Object.assign(this.faults, noFaults());
     await this.start();
   }
@@ -152,6 +131,11 @@ export class SimulatedReplica {
     return new GenerationService(options, this.clock, this.events?.recorders);
   }
 
+  private createApi(): ReplicaApi {
+    const { config, clock, service, connector, events, faults, callsByModel } = this;
+    return new ReplicaApi({ config, clock, service, connector, events, faults, callsByModel });
+  }
+
   // After a restart the side channel is where it was, as the server is.
   private get sidePort(): number {
     const used = Number(this.disaggregation?.sideChannel.split(":").at(-1) ?? 0);
@@ -171,248 +155,4 @@ export class SimulatedReplica {
     }
     await closed;
   }
-
-  private async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const path = (request.url ?? "/").split("?", 1)[0]!;
-    const exchange = new Exchange(request, response, this.responseHeaders(request), this.clock());
-    const handler = handlerOf(path);
-    response.on("close", () => this.record(exchange, handler));
-    try {
-      await this.dispatch(path, exchange);
-    } catch (error) {
-      const shape = GENERATION_APIS.get(path)?.shape ?? "openai";
-      if (error instanceof ApiError) exchange.send(error.status, error.body(shape), "application/json");
-      else if (error instanceof BodyTooLargeError) exchange.json(413, { detail: error.message });
-      else if (!request.destroyed) exchange.send(500, "Internal Server Error", "text/plain; charset=utf-8");
-    }
-  }
-
-  private responseHeaders(request: IncomingMessage): Record<string, string> {
-    const headers: Record<string, string> = {
-      server: "uvicorn",
-      vary: "Origin",
-      "x-served-by": this.config.name,
-    };
-    const id = request.headers["x-request-id"];
-    if (this.config.requestIdHeaders && typeof id === "string") headers["x-request-id"] = id;
-    return headers;
-  }
-
-  private async dispatch(path: string, exchange: Exchange): Promise<void> {
-    const generation = GENERATION_APIS.get(path);
-    const pooling = this.config.poolingApis ? POOLING_APIS.get(path) : undefined;
-    const method = generation || pooling ? "POST" : OTHER_ROUTES.get(path);
-    if (method === undefined) return exchange.json(404, { detail: "Not Found" });
-    if (exchange.request.method !== method) {
-      return exchange.json(405, { detail: "Method Not Allowed" }, { allow: method });
-    }
-    if (generation === undefined && pooling === undefined) return this.serveOther(path, exchange);
-    if (await this.misbehave(exchange)) return;
-    const text = await this.readText(exchange);
-    if (generation !== undefined) await this.generate(generation, text, exchange);
-    else if (pooling !== undefined) this.pool(pooling, parseBody(text), exchange);
-  }
-
-  private async misbehave(exchange: Exchange): Promise<boolean> {
-    if (this.faults.resetOnRequest) {
-      exchange.reset();
-      return true;
-    }
-    if (this.faults.delayMs > 0) await new Promise((resolve) => setTimeout(resolve, this.faults.delayMs));
-    if (this.faults.errors <= 0) return false;
-    this.faults.errors--;
-    exchange.request.resume();
-    const error = new ApiError(this.faults.errorStatus, "InternalServerError", "Injected fault");
-    exchange.send(error.status, error.body("openai"), "application/json");
-    return true;
-  }
-
-  private async readJson(exchange: Exchange): Promise<JsonObject> {
-    return parseBody(await this.readText(exchange));
-  }
-
-  private async readText(exchange: Exchange): Promise<string> {
-    const text = await readBody(exchange.request);
-    const type = exchange.header("content-type")?.split(";", 1)[0]?.trim().toLowerCase();
-    if (type !== "application/json" && type !== undefined) {
-      const message = "1 validation error:\n  Unsupported Media Type: Only 'application/json' is allowed";
-      throw new ApiError(400, "Bad Request", message);
-    }
-    return text;
-  }
-
-  private async generate(api: GenerationApi, text: string, exchange: Exchange): Promise<void> {
-    const body = parseBody(text);
-    const asked = api.read(body, this.config.textModel);
-    const lora = this.resolveModel(asked.model);
-    const id = this.answerId(api.idPrefix, exchange);
-    const gone = new AbortController();
-    exchange.onAbort(() => gone.abort());
-    const { indexSeparator } = api;
-    const leg = await this.connector?.legOf({
-      body,
-      text,
-      call: asked,
-      lora,
-      id,
-      indexSeparator,
-      signal: gone.signal,
-    });
-    const call = leg?.call ?? asked;
-    const context = {
-      exchange,
-      call,
-      id,
-      createdSeconds: Math.floor(Date.now() / 1000),
-      modelName: call.model ?? this.config.modelName,
-      fingerprint: this.fingerprint,
-      keepAliveCommentMs: this.config.keepAliveCommentMs,
-    };
-    this.run(exchange, call, lora, () => api.sink(context), leg);
-  }
-
-  private pool(api: PoolingApi, body: JsonObject, exchange: Exchange): void {
-    const input = api.read(body, this.config.textModel);
-    const call = poolingCall(body, input);
-    const lora = this.resolveModel(call.model);
-    const head = {
-      id: this.answerId(api.idPrefix, exchange),
-      createdSeconds: Math.floor(Date.now() / 1000),
-      modelName: call.model ?? this.config.modelName,
-    };
-    this.run(exchange, call, lora, () => poolingSink(api, input, head, exchange));
-  }
-
-  private run(
-    exchange: Exchange,
-    call: GenerationJob["call"],
-    lora: string | undefined,
-    openSink: () => GenerationSink,
-    leg?: KvLeg,
-  ): void {
-    if (exchange.closed) {
-      leg?.refused();
-      return;
-    }
-    const rankText = exchange.header("x-data-parallel-rank");
-    const rank = rankText === undefined ? undefined : Number(rankText);
-    const open = (): GenerationSink => {
-      const sink = this.withFaults(openSink(), exchange);
-      return leg === undefined ? sink : leg.wrap(sink);
-    };
-    const job = this.startJob(call, lora, rank, open, leg);
-    exchange.onAbort(() => this.service.abort(job));
-  }
-
-  private startJob(
-    call: GenerationJob["call"],
-    lora: string | undefined,
-    rank: number | undefined,
-    openSink: () => GenerationSink,
-    leg: KvLeg | undefined,
-  ): GenerationJob {
-    try {
-      return this.service.start(call, lora, rank, openSink, leg);
-    } catch (error) {
-      leg?.refused();
-      throw error;
-    }
-  }
-
-  private withFaults(sink: GenerationSink, exchange: Exchange): GenerationSink {
-    let left = this.faults.resetAfterTokens;
-    if (left < 0) return sink;
-    return {
-      token: (sequence, text, last) => {
-        if (left-- > 0) sink.token(sequence, text, last);
-        else exchange.reset();
-      },
-      done: (job) => sink.done(job),
-      failed: (error) => sink.failed(error),
-    };
-  }
-
-  // Undefined = the base model, also when no model is named.
-  private resolveModel(model: string | undefined): string | undefined {
-    const isBase = model === undefined || model === "" || model === this.config.modelName;
-    const isServed = isBase || this.config.loraModules.includes(model);
-    const counted = isServed ? (model ?? "") : UNKNOWN_MODEL;
-    this.callsByModel.set(counted, (this.callsByModel.get(counted) ?? 0) + 1);
-    if (!isServed) throw modelNotFound(model, this.config.modelName);
-    return isBase ? undefined : model;
-  }
-
-  private answerId(prefix: string, exchange: Exchange): string {
-    return prefix + (exchange.header("x-request-id") ?? randomBytes(8).toString("hex"));
-  }
-
-  private async serveOther(path: string, exchange: Exchange): Promise<void> {
-    const { textModel } = this.config;
-    switch (path) {
-      case "/health":
-      case "/ping":
-        return exchange.send(this.service.alive ? 200 : 503, "", null);
-      case "/load":
-        return exchange.json(200, { server_load: this.service.inFlight });
-      case "/version":
-        return exchange.json(200, { version: VLLM_VERSION });
-      case "/kv_event_sources":
-        return exchange.json(200, kvEventSources(this.config.kvEvents, this.events?.sources ?? []));
-      case "/v1/models":
-        return exchange.json(200, modelList(this.config));
-      case "/metrics":
-        return exchange.send(200, this.metricsText(), "text/plain; version=0.0.4; charset=utf-8");
-      case "/tokenize":
-        return exchange.json(
-          200,
-          tokenize(await this.readJson(exchange), this.config.modelTokensMax, textModel),
-        );
-      case "/detokenize":
-        return exchange.json(200, detokenize(await this.readJson(exchange), textModel));
-      case "/v1/messages/count_tokens": {
-        const count = readCountTokens(await this.readJson(exchange), textModel).length;
-        return exchange.json(200, {
-          input_tokens: count,
-          context_management: { original_input_tokens: count },
-        });
-      }
-      default: {
-        exchange.request.resume();
-        const done = this.service.engines.map(({ engine }) => engine.cache.reset());
-        return exchange.json(200, { success: done.every((each) => each) });
-      }
-    }
-  }
-
-  private metricsText(): string {
-    const now = this.clock();
-    for (const { engine } of this.service.engines) engine.advance(now);
-    const source = {
-      modelName: this.config.modelName,
-      engines: this.service.engines,
-      http: this.http,
-      rejections: this.service.rejections,
-      lorasMax: this.config.engine.lorasMax,
-      loraEnabled: this.config.loraModules.length > 0,
-      startSeconds: this.startSeconds,
-      connector: this.connector,
-    };
-    return this.page.render(source, Date.now() / 1000);
-  }
-
-  private record(exchange: Exchange, handler: string): void {
-    this.http.record({
-      handler,
-      method: exchange.request.method ?? "GET",
-      status: exchange.status,
-      requestBytes: Number(exchange.header("content-length") ?? 0),
-      responseBytes: exchange.responseBytes,
-      seconds: (this.clock() - exchange.startedMs) / 1000,
-    });
-  }
-}
-
-// The route for metrics; paths that do not exist share one name, which bounds the label sets.
-function handlerOf(path: string): string {
-  return GENERATION_APIS.has(path) || POOLING_APIS.has(path) || OTHER_ROUTES.has(path) ? path : "none";
 }
