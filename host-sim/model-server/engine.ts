@@ -7,7 +7,6 @@ import {
   type EngineRequest,
   type EngineSubmission,
   type FinishReason,
-  SequenceTooLongError,
   SubmissionError,
 } from "./engine-types.ts";
 import { HeldBlocks, type Hold } from "./held-blocks.ts";
@@ -21,8 +20,13 @@ import {
   LLAMA_3_3_70B_FP8_2XH100_KV_TOKENS,
   LLAMA_3_3_70B_FP8_KV_BYTES_PER_TOKEN,
   stepDurationMs,
+  type StepWork,
 } from "./rates.ts";
 import { knownTokens, Scheduler } from "./scheduler.ts";
+import { stepWorkOf } from "./step-work.ts";
+import { checkSubmission, newRequest } from "./submissions.ts";
+
+const NO_WORK: StepWork = { prefillTokens: 0, decodeSequences: 0, contextTokens: 0 };
 
 /**
  * vLLM's defaults for an API server on a GPU of at least 70 GiB (vllm/engine/arg_utils.py, v0.32.0: 8,192
@@ -85,8 +89,7 @@ export class Engine {
   private readonly holdIds = new Set<string>();
   private stepStartMs = 0;
   private stepEndMs = Number.POSITIVE_INFINITY;
-  private stepPrefillTokens = 0;
-  private stepDecodes = 0;
+  private stepWork = NO_WORK;
   /** True while listeners may be called: what they ask for takes effect, time does not go on. */
   private inside = false;
 
@@ -173,25 +176,14 @@ export class Engine {
    * @throws SubmissionError for impossible numbers, SequenceTooLongError if it exceeds the whole cache.
    */
   submit(submission: EngineSubmission, nowMs: number): EngineRequest {
-    this.checkSubmission(submission);
+    const { id, holdBlocks } = submission;
+    if (holdBlocks === true && this.holdIds.has(id)) {
+      throw new SubmissionError(`request ${id}: blocks are held under this id, expected another one`);
+    }
+    checkSubmission(submission, this.config, this.cache.blockCount);
     this.advance(nowMs);
-    const request: EngineRequest = {
-      ...submission,
-      state: "waiting",
-      computedTokens: 0,
-      generatedTokens: 0,
-      blocks: [],
-      cachedTokens: -1,
-      pulledTokens: 0,
-      preemptions: 0,
-      scheduledTokens: 0,
-      publishedBlocks: 0,
-      arrivalMs: nowMs,
-      scheduledMs: Number.NaN,
-      firstTokenMs: Number.NaN,
-      lastTokenMs: Number.NaN,
-    };
-    if (submission.holdBlocks === true) this.holdIds.add(submission.id);
+    const request = newRequest(submission, nowMs);
+    if (holdBlocks === true) this.holdIds.add(id);
     this.scheduler.waiting.push(request);
     this.startIfIdle(nowMs);
     return request;
@@ -258,28 +250,6 @@ export class Engine {
     throw new SubmissionError(`request ${request.id} is ${request.state}, expected one with blocks to pull`);
   }
 
-  private checkSubmission(submission: EngineSubmission): void {
-    const { id, promptTokens, outputTokens, blockHashes } = submission;
-    if (submission.holdBlocks === true && this.holdIds.has(id)) {
-      throw new SubmissionError(`request ${id}: blocks are held under this id, expected another one`);
-    }
-    if (!Number.isInteger(promptTokens) || promptTokens < 1) {
-      throw new SubmissionError(`request ${id}: promptTokens is ${promptTokens}, expected an integer ≥ 1`);
-    }
-    if (!Number.isInteger(outputTokens) || outputTokens < 0) {
-      throw new SubmissionError(`request ${id}: outputTokens is ${outputTokens}, expected an integer ≥ 0`);
-    }
-    const total = promptTokens + outputTokens;
-    const hashesNeeded = Math.floor((total - 1) / this.config.blockSize);
-    if (blockHashes.length < hashesNeeded) {
-      throw new SubmissionError(
-        `request ${id}: ${blockHashes.length} block hashes, expected ≥ ${hashesNeeded}`,
-      );
-    }
-    const blocks = Math.ceil(total / this.config.blockSize);
-    if (blocks > this.cache.blockCount) throw new SequenceTooLongError(id, blocks, this.cache.blockCount);
-  }
-
   private startIfIdle(nowMs: number): void {
     if (this.inside || this.stepEndMs !== Number.POSITIVE_INFINITY) return;
     this.inside = true;
@@ -291,20 +261,9 @@ export class Engine {
   private beginStep(nowMs: number): void {
     this.scheduler.plan(nowMs);
     if (this.scheduler.batch.length === 0) return;
-    this.stepPrefillTokens = 0;
-    this.stepDecodes = 0;
-    let contextTokens = 0;
-    for (const request of this.scheduler.batch) {
-      if (isDecode(request)) {
-        this.stepDecodes++;
-        contextTokens += request.computedTokens;
-      } else {
-        this.stepPrefillTokens += request.scheduledTokens;
-      }
-    }
-    const work = { prefillTokens: this.stepPrefillTokens, decodeSequences: this.stepDecodes, contextTokens };
+    this.stepWork = stepWorkOf(this.scheduler.batch);
     this.stepStartMs = nowMs;
-    this.stepEndMs = nowMs + stepDurationMs(this.config.rates, work) * this.slowdown;
+    this.stepEndMs = nowMs + stepDurationMs(this.config.rates, this.stepWork) * this.slowdown;
   }
 
   private finishStep(endMs: number): void {
@@ -320,8 +279,8 @@ export class Engine {
     this.listener.step?.({
       endMs,
       durationMs: endMs - this.stepStartMs,
-      prefillTokens: this.stepPrefillTokens,
-      decodeSequences: this.stepDecodes,
+      prefillTokens: this.stepWork.prefillTokens,
+      decodeSequences: this.stepWork.decodeSequences,
     });
   }
 
@@ -370,9 +329,4 @@ export class Engine {
     this.held.add(request.id, request.blocks, request.computedTokens, nowMs);
     request.blocks = [];
   }
-}
-
-// A pulled prompt computes one token against a whole context, which is a decode's work.
-function isDecode(request: EngineRequest): boolean {
-  return request.scheduledTokens === 1 && (request.generatedTokens > 0 || request.pulledTokens > 0);
 }
