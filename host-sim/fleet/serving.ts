@@ -8,16 +8,8 @@ import {
 } from "../model-server/engine-types.ts";
 import type { RequestBlocks } from "./blocks.ts";
 import { checkChoice } from "./check-choice.ts";
-import {
-  type ComputedPrompt,
-  endingOf,
-  type Failure,
-  type Flight,
-  type Leg,
-  NONE,
-  recordOf,
-} from "./flight.ts";
-import { KvLeases } from "./kv-leases.ts";
+import { endingOf, type Failure, type Flight, type Leg, NONE, recordOf } from "./flight.ts";
+import { Handovers } from "./handovers.ts";
 import { Replica } from "./replica.ts";
 import type {
   CacheChange,
@@ -64,23 +56,23 @@ export interface Served {
 export class Serving {
   /** Requests that have not ended, by index. */
   private readonly flights = new Map<number, Flight>();
-  private readonly leases: KvLeases;
+  private readonly handovers: Handovers;
   /** By index; without processes at first. */
   readonly replicas: readonly Replica[];
 
   constructor(private readonly served: Served) {
-    this.leases = new KvLeases(served.specs);
     this.replicas = served.specs.map((spec, replica) => new Replica(spec, this.listener(replica)));
+    this.handovers = new Handovers(this.replicas, (replica) => served.engineChanged(replica));
   }
 
   /** Next time that decoders extend leases, ms; Infinity: nobody waits for blocks. */
   get nextLeaseMs(): number {
-    return this.leases.nextMs;
+    return this.handovers.nextLeaseMs;
   }
 
   /** The decoders whose requests wait for blocks have the prefillers hold them for longer. */
   extendLeases(nowMs: number): void {
-    for (const replica of this.leases.extend(nowMs)) this.served.engineChanged(replica);
+    this.handovers.extendLeases(nowMs);
   }
 
   /** A request comes to a gateway, which chooses. */
@@ -117,7 +109,7 @@ export class Serving {
         this.abortPrefill(flight, nowMs);
         this.fail(flight, replica, STATUS_UNAVAILABLE, "died", nowMs);
       } else if (prompt?.engine === dead && leg?.engineRequest?.state === "pulling") {
-        this.failPull(flight, nowMs);
+        this.handovers.fail(flight, nowMs);
       }
     }
   }
@@ -125,8 +117,8 @@ export class Serving {
   private listener(replica: number): EngineListener {
     return {
       token: (request, nowMs) => this.onToken(request, nowMs),
-      allocated: (request, nowMs) => this.onAllocated(replica, request, nowMs),
-      pulled: (request, nowMs) => this.onPulled(request, nowMs),
+      allocated: (request, nowMs) => this.handovers.begin(this.flightOf(request), request, nowMs),
+      pulled: (request, nowMs) => this.handovers.end(this.flightOf(request), nowMs),
       finished: (request, reason, nowMs) => this.onFinished(request, reason, nowMs),
       stored: (request, from, to) => {
         const { blockHashes: hashes } = request;
@@ -202,9 +194,9 @@ export class Serving {
     let remotePrefill = prompt !== undefined;
     if (prompt?.replica === endpoint) {
       // It fell back to the replica that computed the prompt, which finds it in its own cache.
-      this.releasePrompt(prompt, nowMs);
+      this.handovers.release(prompt, nowMs);
       remotePrefill = false;
-    } else if (prompt !== undefined) this.leases.add(prompt, nowMs);
+    } else if (prompt !== undefined) this.handovers.expect(prompt, nowMs);
     const extra = { id: String(request.index), outputTokens: request.outputTokens, remotePrefill };
     if (!this.submit(flight, leg, extra, nowMs)) {
       this.fail(flight, endpoint, STATUS_TOO_LONG, "too-long", nowMs);
@@ -308,39 +300,6 @@ export class Serving {
     this.served.engineChanged(replica);
   }
 
-  private onAllocated(replica: number, engineRequest: EngineRequest, nowMs: number): void {
-    const flight = this.flightOf(engineRequest);
-    const prompt = flight.prompt!;
-    const { engine } = flight.leg!;
-    flight.leg!.engineRequest = engineRequest;
-    this.leases.remove(prompt);
-    const isThere = this.replicas[prompt.replica]!.process === prompt.engine;
-    if (!isThere || prompt.engine.holdOf(prompt.holdId) === undefined) engine.failPull(engineRequest, nowMs);
-    else {
-      prompt.pulledTokens = engineRequest.pulledTokens;
-      engine.beginPull(engineRequest, nowMs);
-    }
-    this.served.engineChanged(replica);
-  }
-
-  private onPulled(engineRequest: EngineRequest, nowMs: number): void {
-    const prompt = this.flightOf(engineRequest).prompt!;
-    prompt.pulledMs = nowMs;
-    this.releasePrompt(prompt, nowMs);
-  }
-
-  private releasePrompt({ replica, engine, holdId }: ComputedPrompt, nowMs: number): void {
-    const at = this.replicas[replica]!;
-    if (at.process === engine) at.releaseHold(holdId, nowMs);
-    this.served.engineChanged(replica);
-  }
-
-  private failPull(flight: Flight, nowMs: number): void {
-    const { engine, engineRequest, replica } = flight.leg!;
-    engine.failPull(engineRequest!, nowMs);
-    this.served.engineChanged(replica);
-  }
-
   private flightOf({ id }: EngineRequest): Flight {
     return this.flights.get(Number.parseInt(id, 10))!;
   }
@@ -359,7 +318,7 @@ export class Serving {
   private end(flight: Flight, endpoint: number, failure: Failure, nowMs: number, ending?: Ending): void {
     const { request, prompt } = flight;
     this.flights.delete(request.index);
-    if (prompt !== undefined) this.leases.remove(prompt);
+    if (prompt !== undefined) this.handovers.giveUp(prompt);
     this.served.blocks.release(request);
     this.served.ended(recordOf(flight, endpoint, failure, nowMs, ending));
   }
