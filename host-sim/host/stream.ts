@@ -3,20 +3,13 @@ import { ByteQueue } from "./byte-queue.ts";
 import { StreamOrderError } from "./errors.ts";
 import { Half } from "./half.ts";
 import { HeaderMap, type HeaderInput } from "./header-map.ts";
+import { type LocalReply, replyHeaders } from "./local-reply.ts";
 import { RequestPath } from "./request-path.ts";
 import { ResponsePath } from "./response-path.ts";
 import { ReplyRecorder, RequestRecorder, type DownstreamSink, type UpstreamSink } from "./sinks.ts";
 import type { StreamFilter } from "./stream-filter.ts";
 import { ResponseFlag, type StreamInfo } from "./stream-info.ts";
 import { StreamState } from "./stream-state.ts";
-
-/** A reply made inside the proxy. */
-export interface LocalReply {
-  readonly status: number;
-  readonly body: Uint8Array;
-  readonly headers: HeaderMap;
-  readonly details: string;
-}
 
 /** Envoy's listener default, `per_connection_buffer_limit_bytes`. */
 export const BUFFER_LIMIT_BYTES = 1024 * 1024;
@@ -334,17 +327,6 @@ export class Stream {
     if (this.request.headerMap === null) throw new StreamOrderError(step, "before request headers");
     if (this.request.half.complete) throw new StreamOrderError(step, "after the end of the request");
   }
-}
-
-function replyHeaders(reply: LocalReply): HeaderMap {
-  const headers = new HeaderMap();
-  headers.add(":status", String(reply.status));
-  if (reply.body.length > 0) {
-    headers.add("content-length", String(reply.body.length));
-    headers.add("content-type", "text/plain");
-  }
-  for (const [name, value] of reply.headers.pairs()) headers.add(name, value);
-  return headers;
 }
 
 function asBytes(chunk: string | Uint8Array): Uint8Array {
