@@ -71,9 +71,19 @@ export interface DemoReport {
 
 /**
  * Measures every gateway with the same requests at the same times.
- * @throws what a gateway's start throws; requests that fail are counted, never thrown.
+ * @throws what a gateway's start throws; the signal's reason, whatever else fails because of it. Requests that fail are
+ * counted, never thrown.
  */
 export async function runDemo(options: DemoOptions): Promise<DemoReport> {
+  try {
+    return await runAll(options);
+  } catch (error) {
+    options.signal?.throwIfAborted();
+    throw error;
+  }
+}
+
+async function runAll(options: DemoOptions): Promise<DemoReport> {
   const { gateways } = options;
   const runs: DemoRun[] = [];
   let gateway: RunningGateway | undefined;

@@ -79,7 +79,10 @@ describe("runDemo", () => {
     expect(text).toMatch(/Prefill came to \d+ % with ours/);
   });
 
-  it("ends at once when told to, and leaves nothing that fails later", async () => {
+  it.each([
+    ["in the middle of the requests", 300],
+    ["before the first of them", 0],
+  ])("ends at once when told to %s, and leaves nothing that fails later", async (_when, afterMs) => {
     const { replicas, adminUrl } = await startFleet();
     const abort = new AbortController();
     const demo = runDemo({
@@ -98,7 +101,7 @@ describe("runDemo", () => {
       progress: new Progress({ write: () => true }),
       signal: abort.signal,
     });
-    setTimeout(() => abort.abort(new Error("SIGINT")), 300);
+    setTimeout(() => abort.abort(new Error("SIGINT")), afterMs);
     await expect(demo).rejects.toThrow("SIGINT");
   });
 });
