@@ -1,6 +1,7 @@
 // String values of a request body, piece by piece: prompt text, names, and what is hashed.
 import { chainBoundary, chainText, chainTextBytes } from "../prefix/chain";
 import { mixPair } from "../text/hash";
+import { attributionBytes, isAttributed } from "./attribution";
 import { beginPrompt } from "./begin";
 import { digestAdd, digestEnd, digestOf } from "./digest";
 import {
@@ -11,6 +12,7 @@ import {
   FIELD_PROMPT,
   FIELD_USER,
   INGREDIENT_SALT,
+  INGREDIENT_SYSTEM,
   INGREDIENT_TOOL_CHOICE,
   PART_CONTENT,
   PART_IGNORED,
@@ -68,6 +70,7 @@ import {
   setFlag,
 } from "./layout";
 import { USER_HASH, renderContent, renderPartType, renderRole } from "./render";
+import { RENDER_CONTENT, renderBreak } from "./render-layout";
 import { renderSalt } from "./render-outcome";
 import { renderText } from "./render-walk";
 import { isNestedList } from "./scope";
@@ -120,7 +123,8 @@ function bodyString(record: usize, ptr: usize, len: u32, isFirst: bool, isLast: 
     const index = <u32>(field - FIELD_INGREDIENT);
     const isSalt = index == <u32>INGREDIENT_SALT;
     if (isSalt && renderOf(record) != 0) renderSalt(renderOf(record), ptr, len, isFirst, isLast);
-    ingredientString(record, index, ptr, len, isLast);
+    const left = isFirst && index == <u32>INGREDIENT_SYSTEM ? attributionBytes(ptr, len, isLast) : 0;
+    ingredientString(record, index, ptr + left, len - left, isLast);
   } else if (field == FIELD_USER) {
     if (isLast) store<u64>(record, digestEnd(record, ptr, len), AT_USER);
     else digestAdd(record, ptr, len);
@@ -176,10 +180,13 @@ function listString(record: usize, ptr: usize, len: u32, isFirst: bool, isLast: 
 // and plain content have the same keys.
 function joinedText(record: usize, ptr: usize, len: u32, isFirst: bool, isLast: bool): void {
   const chain = chainOf(record);
+  const left = isFirst ? attributionBytes(ptr, len, isLast) : 0;
   if (isFirst && hasFlag(record, FLAG_JOIN)) chainText(chain, lineBreak, 1);
-  chainText(chain, ptr, len);
+  chainText(chain, ptr + left, len - left);
   if (isLast) setFlag(record, FLAG_JOIN);
-  if (renderOf(record) != 0) renderContent(renderOf(record), ptr, len, isFirst, isLast);
+  if (renderOf(record) == 0) return;
+  if (isFirst && isAttributed(ptr, len)) renderBreak(renderOf(record), RENDER_CONTENT);
+  renderContent(renderOf(record), ptr, len, isFirst, isLast);
 }
 
 // A string member of a message or of a content block.

@@ -12,8 +12,9 @@ import {
   EVENT_STRING_PIECE,
 } from "../json/events";
 import { PRIME_3, mixWord } from "../text/hash";
+import { attributionBytes } from "./attribution";
 import { digestAdd, digestEnd, digestOf, digestReset } from "./digest";
-import { INGREDIENT_FUNCTIONS, INGREDIENT_TOOLS, isCacheHint } from "./fields";
+import { INGREDIENT_FUNCTIONS, INGREDIENT_SYSTEM, INGREDIENT_TOOLS, isCacheHint } from "./fields";
 import { JSON_ARRAY, JSON_OBJECT, deliver } from "./ingredients";
 import {
   AT_DIGEST_BYTES,
@@ -94,13 +95,8 @@ function hashed(record: usize, event: u32, ptr: usize, len: u32): void {
     case EVENT_KEY:
       return key(record, ptr, len);
     case EVENT_STRING_PIECE:
-      countText(record, len);
-      digestAdd(record, ptr, len);
-      return;
     case EVENT_STRING:
-      countText(record, len);
-      fold(record, EVENT_STRING, digestEnd(record, ptr, len));
-      return;
+      return text(record, event, ptr, len);
     case EVENT_NUMBER:
       fold(record, EVENT_NUMBER, digestOf(ptr, len));
       return;
@@ -110,6 +106,21 @@ function hashed(record: usize, event: u32, ptr: usize, len: u32): void {
     default:
       fold(record, event, 0);
   }
+}
+
+function text(record: usize, event: u32, ptr: usize, len: u32): void {
+  const isLast = event == EVENT_STRING;
+  if (
+    load<u32>(record, AT_TREE_TARGET) == <u32>INGREDIENT_SYSTEM &&
+    load<u32>(record, AT_DIGEST_BYTES) == 0
+  ) {
+    const left = attributionBytes(ptr, len, isLast);
+    ptr += left;
+    len -= left;
+  }
+  countText(record, len);
+  if (isLast) fold(record, EVENT_STRING, digestEnd(record, ptr, len));
+  else digestAdd(record, ptr, len);
 }
 
 function key(record: usize, ptr: usize, len: u32): void {

@@ -127,6 +127,22 @@ describe.each(ENVOY_VERSIONS)("prefix affinity on Envoy %s with four workers", (
     expect(await decisions("prefix")).toBe(prefix + 1);
   });
 
+  it("keeps a session of Claude Code on its replica, whose attribution is another one in every request", async () => {
+    const messages: Message[] = [];
+    const served = new Set<string | undefined>();
+    for (let turn = 0; turn < TURNS; turn++) {
+      messages.push({ role: "user", content: text(`task ${turn}`, 300) });
+      const line = `x-anthropic-billing-header: cc_version=2.1.37; cc_entrypoint=cli; cch=a${turn}b2c;`;
+      const system = [line, text("an agent's rules", 2_000)].map((one) => ({ type: "text", text: one }));
+      const body = { model: "test-model", max_tokens: 8, messages, system };
+      const reply = await send(gateway.url, { path: "/v1/messages", body });
+      await told();
+      served.add(gateway.servedBy(reply.headers));
+      messages.push({ role: "assistant", content: text(`step ${turn}`, 300) });
+    }
+    expect(served.size).toBe(1);
+  });
+
   it("forgets a prompt that its replica refused to compute", async () => {
     const [cold, prefix] = [await decisions("cold"), await decisions("prefix")];
     for (const replica of gateway.replicas) {

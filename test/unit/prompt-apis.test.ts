@@ -35,6 +35,24 @@ describe("Anthropic messages", () => {
     expect(first.extraBytes).toBe(5);
   });
 
+  it("a system text has no part of Claude Code's attribution, which is another one in every request", () => {
+    const line = (hash: string) => `x-anthropic-billing-header: cc_version=2.1.37; cch=${hash};`;
+    const text = (one: string) => ({ type: "text", text: one });
+    const messages = [user(blocksOf("x"))];
+    const body = (system: unknown) => ({ model: "m", max_tokens: 1, messages, system });
+    const blocks = (hash: string, rules: string) => body([text(line(hash)), text(rules)]);
+    const first = reader.read(API.messages, blocks("00000", "rules"));
+    expectSame(first, reader.read(API.messages, blocks("a1b2c", "rules")));
+    expect(sharedKeys(first.keys, reader.read(API.messages, blocks("00000", "laws")).keys)).toBe(0);
+    const lines = (hash: string) => reader.read(API.messages, body(`${line(hash)}\nrules`));
+    expectSame(lines("00000"), lines("a1b2c"));
+    expectSame(lines("00000"), reader.read(API.messages, body("rules")));
+    const asked = (hash: string) =>
+      chat([{ role: "system", content: `${line(hash)}\nrules` }, user(blocksOf("x"))]);
+    expectSame(asked("00000"), asked("a1b2c"));
+    expectSame(asked("00000"), chat([{ role: "system", content: "rules" }, user(blocksOf("x"))]));
+  });
+
   it("tool results are text of the chain", () => {
     const result = (content: unknown) => [
       user(blocksOf("ask")),

@@ -103,6 +103,13 @@ describe("a chat", () => {
     for (const cut of [[], 1]) expect(r.chat(messages, "", {}, cut)).toBe(outcome);
   });
 
+  it("is not rendered with Claude Code's attribution, which vLLM leaves out", () => {
+    expect(r.chat([system("x-anthropic-billing-header: cch=0;\nBe brief."), user("x")])).toBe("content");
+    expect(r.chat([system([part("x-anthropic-billing-header: cch=0;"), part("a")]), user("x")])).toBe(
+      "content",
+    );
+  });
+
   it.each<[string, string, string]>([
     ["content", '{"role":"user","content":"x","content":"y"}', "member"],
     ["content, the last one null", '{"role":"user","content":"x","content":null}', "member"],
