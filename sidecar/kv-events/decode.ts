@@ -1,10 +1,18 @@
 // Decodes the batches that engines publish: vLLM of every version with KV events, SGLang, llm-d's simulator.
 //
-// Field order and names: vllm/distributed/kv_events.py (v0.32.0); sglang/srt/disaggregation/kv_events.py. Older
-// versions have fewer trailing fields, newer ones write events as maps.
+// Field order and names: vllm/distributed/kv_events.py (v0.32.0); sglang/srt/disaggregation/kv_events.py (0.5.10 to
+// 0.5.23). Older versions have fewer trailing fields, newer ones write events as maps.
 import { Decoder } from "@msgpack/msgpack";
 import { BadEventError, messageOf } from "../errors.ts";
-import type { BlockHash, ExtraKey, KvEvent, KvEventBatch, Tier } from "./events.ts";
+import {
+  type BlockHash,
+  type BlockStored,
+  type ExtraKey,
+  type KvEvent,
+  type KvEventBatch,
+  MEDIA_TOKEN,
+  type Tier,
+} from "./events.ts";
 import * as limits from "./limits.ts";
 import { checkShape } from "./msgpack-shape.ts";
 
@@ -34,7 +42,7 @@ const TIER_OF_MEDIUM: ReadonlyMap<string, Tier> = new Map([
   ["DISK", "disk"],
 ]);
 
-const TOKEN_ID_LIMIT = 2 ** 32;
+const TOKEN_ID_LIMIT = 1n << 63n;
 
 const decoder = new Decoder({
   useBigInt64: true,
@@ -81,9 +89,14 @@ export function decodeBatch(payload: Uint8Array): KvEventBatch {
 
 type Fields = (name: string) => unknown;
 
-/** Fields of a map, or of an array whose field `first` is the first of `names`. A missing field is undefined. */
+/**
+ * Fields of a map, or of an array whose field `first` is the first of `names`. A missing field is undefined, and so is
+ * one that arrays do not have.
+ */
 function fieldsOf(value: unknown, names: readonly string[], what: string, first: number): Fields {
-  if (Array.isArray(value)) return (name) => value[names.indexOf(name) + first] as unknown;
+  if (Array.isArray(value)) {
+    return (name) => (names.includes(name) ? (value[names.indexOf(name) + first] as unknown) : undefined);
+  }
   if (isMap(value)) return (name) => value[name];
   throw new BadEventError(what, value, "an array or a map");
 }
@@ -117,6 +130,10 @@ function readStored(field: Fields, where: string): KvEvent {
   );
   // Groups without full attention leave blocks out; their tokens are not looked at.
   const isExact = tokens.length === hashes.length * blockTokens;
+  const parent = parentOf(field("parent_block_hash"), `${where}.parent_block_hash`);
+  const loraName = optional(field("lora_name"), (name) =>
+    isMap(name) ? null : textOf(name, `${where}.lora_name`),
+  );
   if (tokens.length > 0 && !isExact && isFullAttention(groupKind)) {
     const expected = `${hashes.length} blocks of ${blockTokens}`;
     throw new BadEventError(`${where}.token_ids`, `${tokens.length} tokens`, expected);
@@ -124,17 +141,36 @@ function readStored(field: Fields, where: string): KvEvent {
   return {
     kind: "stored",
     hashes,
-    parent: parentOf(field("parent_block_hash"), `${where}.parent_block_hash`),
+    parent,
     tokens: isExact ? tokens : [],
     blockTokens,
     loraId: optional(field("lora_id"), (id) => wholeNumber(id, `${where}.lora_id`, Number.MAX_SAFE_INTEGER)),
-    loraName: optional(field("lora_name"), (name) => textOf(name, `${where}.lora_name`)),
+    loraName,
     ...placeOf(field, where),
     groupKind,
-    extraKeys: optional(field("extra_keys"), (keys) =>
-      extraKeysOf(keys, hashes.length, `${where}.extra_keys`),
-    ),
+    extraKeys:
+      optional(field("extra_keys"), (keys) => extraKeysOf(keys, hashes.length, `${where}.extra_keys`)) ??
+      saltKeys(saltOf(field, where), parent === null, loraName, hashes.length),
   };
+}
+
+/** SGLang names a block's salt by a field of its own; 0.5.18, in arrays, in a map where newer ones have the adapter. */
+function saltOf(field: Fields, where: string): string | null {
+  const metadata = field("lora_name");
+  const salt = isMap(metadata) ? metadata["cache_salt"] : field("cache_salt");
+  return optional(salt, (value) => textOf(value, `${where}.cache_salt`));
+}
+
+/** A salt as vLLM puts it: behind the adapter's name, in the first block of a chain alone. */
+function saltKeys(
+  salt: string | null,
+  isFirst: boolean,
+  loraName: string | null,
+  blocks: number,
+): BlockStored["extraKeys"] {
+  if (salt === null || !isFirst) return null;
+  const keys = loraName === null ? [salt] : [loraName, salt];
+  return Array.from({ length: blocks }, (_, block) => (block === 0 ? keys : null));
 }
 
 /**
@@ -182,11 +218,25 @@ function hashOf(value: unknown, where: string): BlockHash {
 function tokensOf(value: unknown, where: string): number[] {
   const tokens = listOf(value, where, limits.TOKENS_PER_EVENT_MAX);
   for (let i = 0; i < tokens.length; i++) {
-    const id = tokens[i];
-    if (typeof id === "number" && Number.isInteger(id) && id >= 0 && id < TOKEN_ID_LIMIT) continue;
-    throw new BadEventError(`${where}[${i}]`, id, "a token id from 0 to 4294967295");
+    if (!isTextToken(tokens[i])) tokens[i] = otherToken(tokens[i], `${where}[${i}]`);
   }
   return tokens as number[];
+}
+
+function isTextToken(id: unknown): id is number {
+  return typeof id === "number" && Number.isInteger(id) && id >= 0 && id < MEDIA_TOKEN;
+}
+
+/**
+ * SGLang with EAGLE caches pairs of neighbours and writes each as [token, next one]: the first is the pair's own. In the
+ * place of pictures it has numbers of up to 63 bits.
+ */
+function otherToken(entry: unknown, where: string): number {
+  const id: unknown = Array.isArray(entry) && entry.length === 2 ? entry[0] : entry;
+  if (isTextToken(id)) return id;
+  const isLarge = typeof id === "bigint" ? id >= 0n && id < TOKEN_ID_LIMIT : Number.isInteger(id);
+  if (isLarge && Number(id) >= MEDIA_TOKEN) return MEDIA_TOKEN;
+  throw new BadEventError(where, id, "a token id from 0 to 9223372036854775807");
 }
 
 function extraKeysOf(value: unknown, blocks: number, where: string): (readonly ExtraKey[] | null)[] {

@@ -6,6 +6,12 @@
  */
 export type BlockHash = bigint | string;
 
+/**
+ * Stands among a block's tokens for what is no text. No vocabulary reaches it; SGLang writes a number from it on, made of
+ * a picture's hash, in place of each of its tokens (MM_PAD_SHIFT_VALUE, sglang/srt/managers/schedule_batch.py).
+ */
+export const MEDIA_TOKEN = 1_000_000;
+
 /** Where an engine keeps a block, fastest first. */
 export const TIERS = ["gpu", "cpu", "disk"] as const;
 export type Tier = (typeof TIERS)[number];
@@ -20,7 +26,7 @@ export interface BlockStored {
   readonly hashes: readonly BlockHash[];
   /** Block before the first; null = there is none. */
   readonly parent: BlockHash | null;
-  /** `hashes.length × blockTokens` ids; empty = the engine does not say (a block that was moved between tiers). */
+  /** `hashes.length × blockTokens` ids up to MEDIA_TOKEN; empty = the engine does not say (a block that was moved between tiers). */
   readonly tokens: readonly number[];
   readonly blockTokens: number;
   readonly loraId: number | null;

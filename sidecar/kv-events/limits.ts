@@ -4,8 +4,11 @@
 export const MESSAGE_BYTES_MAX = 4_194_304;
 /** Events of one batch. A larger batch is a bad message. */
 export const EVENTS_PER_BATCH_MAX = 65_536;
-/** Hashes of one event. An event with more makes its batch a bad message. */
-export const HASHES_PER_EVENT_MAX = 65_536;
+/**
+ * Hashes of one event: more than a message has room for. SGLang, with pages of one token, removes a long prompt in one
+ * event. An event with more makes its batch a bad message.
+ */
+export const HASHES_PER_EVENT_MAX = 524_288;
 /** Tokens of one event. An event with more makes its batch a bad message. */
 export const TOKENS_PER_EVENT_MAX = 1_048_576;
 /** Tokens of one block. A larger block size makes the batch a bad message. */
