@@ -2,6 +2,7 @@
 import { setTimeout } from "node:timers/promises";
 import { codeOf, ConnectionError, messageOf, StatusError, TimeoutError, TokenizerError } from "../errors.ts";
 import type { Logger } from "../log.ts";
+import { MEDIA_TOKEN } from "./events.ts";
 import { UNKNOWN_TOKEN, TokenTable } from "./token-table.ts";
 import {
   byteTokensOf,
@@ -127,7 +128,8 @@ export class TokenLearner {
       for (const tokens of texts) {
         if (requests >= REQUESTS_MAX) return "learnt";
         if (this.form === null || this.unknownOf([tokens]).length === 0) continue;
-        await this.learnPieces(server, await server.detokenize(tokens));
+        const text = await server.detokenize(tokens.filter((id) => id < MEDIA_TOKEN));
+        await this.learnPieces(server, text);
         requests += 2;
       }
       const fragments = this.unknownOf(texts);
@@ -154,7 +156,9 @@ export class TokenLearner {
   private unknownOf(texts: readonly (readonly number[])[]): number[] {
     const unknown = new Set<number>();
     for (const tokens of texts) {
-      for (const id of tokens) if (this.table.lengthOf(id) === UNKNOWN_TOKEN) unknown.add(id);
+      for (const id of tokens) {
+        if (id < MEDIA_TOKEN && this.table.lengthOf(id) === UNKNOWN_TOKEN) unknown.add(id);
+      }
     }
     return [...unknown];
   }

@@ -19,7 +19,11 @@ export interface TokenServer {
   detokenize(tokens: readonly number[]): Promise<string>;
 }
 
-/** A server as vLLM 0.32.0 speaks (vllm/entrypoints/serve/tokenize). */
+/**
+ * A server as vLLM 0.32.0 (vllm/entrypoints/serve/tokenize) and SGLang 0.5.23 speak
+ * (sglang/srt/entrypoints/openai/serving_tokenize.py). SGLang tells no pieces, and leaves special tokens out of texts
+ * unless asked for them.
+ */
 export class HttpTokenServer implements TokenServer {
   readonly name: string;
   private readonly api: ServerApi;
@@ -43,8 +47,9 @@ export class HttpTokenServer implements TokenServer {
   }
 
   async detokenize(tokens: readonly number[]): Promise<string> {
-    const { prompt } = await this.api.post("/detokenize", { tokens });
-    if (typeof prompt !== "string") throw new TokenizerError(this.name, "/detokenize prompt", "a text");
-    return prompt;
+    const { prompt, text } = await this.api.post("/detokenize", { tokens, skip_special_tokens: false });
+    const told = prompt ?? text;
+    if (typeof told !== "string") throw new TokenizerError(this.name, "/detokenize prompt or text", "a text");
+    return told;
   }
 }

@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
-import { describe, expect, it, onTestFinished } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { encode, tokenBytes, VOCABULARY_SIZE } from "../../host-sim/model-server/tokenizer.ts";
 import {
   ConnectionError,
@@ -12,6 +12,7 @@ import {
   TimeoutError,
   TokenizerError,
 } from "../../sidecar/errors.ts";
+import { MEDIA_TOKEN } from "../../sidecar/kv-events/events.ts";
 import { TOKEN_BYTES_MAX, TOKEN_IDS_MAX } from "../../sidecar/kv-events/limits.ts";
 import { TokenLearner } from "../../sidecar/kv-events/token-learner.ts";
 import { HttpTokenServer, type TokenServer } from "../../sidecar/kv-events/token-server.ts";
@@ -253,6 +254,16 @@ describe("learning from a server", () => {
     expect(learner.table.render(encode("é"))).toBeNull();
   });
 
+  it("never asks for what stands in the place of pictures", async () => {
+    const server = new FakeTokenServer("none");
+    const asked = vi.spyOn(server, "detokenize");
+    const learner = new TokenLearner(SILENT);
+    await learner.learn(server, [[MEDIA_TOKEN, 300, MEDIA_TOKEN]]);
+    expect([learner.table.lengthOf(300), learner.failures]).toEqual([tokenBytes(300).length, 0]);
+    expect(asked.mock.calls.flatMap(([tokens]) => tokens)).not.toContain(MEDIA_TOKEN);
+    expect(asked).toHaveBeenCalled();
+  });
+
   it("waits for a server that restarts, a second at a time, and for no other", async () => {
     let nowMs = 0;
     const slept: number[] = [];
@@ -314,10 +325,16 @@ describe("learning from a server", () => {
   it("tells what a server's answers lack", async () => {
     const answers: [number, string][] = [];
     const seen: string[] = [];
+    const bodies: string[] = [];
     const fake = createServer((request, response) => {
       seen.push(`${request.url} ${request.headers.authorization}`);
       const [status, body] = answers.shift()!;
-      request.resume().once("end", () => response.writeHead(status).end(body));
+      let asked = "";
+      request.on("data", (chunk: Buffer) => (asked += chunk.toString()));
+      request.once("end", () => {
+        bodies.push(asked);
+        response.writeHead(status).end(body);
+      });
     });
     await new Promise<void>((resolve) => fake.listen(0, "127.0.0.1", resolve));
     onTestFinished(() => void fake.close());
@@ -329,12 +346,16 @@ describe("learning from a server", () => {
       [200, '{"tokens":[-1]}'],
       [200, '{"prompt":1}'],
       [200, '{"tokens":[5]}'],
+      [200, '{"text":"<|im_end|>"}'],
     );
     await expect(server.tokenize("a")).rejects.toMatchObject({ code: "status-unexpected" });
     await expect(server.tokenize("a")).rejects.toThrow("answer: expected a JSON object");
     await expect(server.tokenize("a")).rejects.toThrow("/tokenize tokens: expected token ids");
-    await expect(server.detokenize([1])).rejects.toThrow("/detokenize prompt: expected a text");
+    await expect(server.detokenize([1])).rejects.toThrow("/detokenize prompt or text: expected a text");
     expect(await server.tokenize("a")).toEqual({ tokens: [5], pieces: [] });
+    // SGLang's answer, which has no special tokens unless they are asked for.
+    expect(await server.detokenize([5])).toBe("<|im_end|>");
+    expect(JSON.parse(bodies.at(-1)!)).toEqual({ tokens: [5], skip_special_tokens: false });
     expect(seen[0]).toBe("/tokenize Bearer secret");
     const nobody = new HttpTokenServer("127.0.0.1:1", () => ({ tls: null, token: null }));
     await expect(nobody.detokenize([1])).rejects.toMatchObject({ code: "connection-failed" });
