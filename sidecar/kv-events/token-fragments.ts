@@ -32,6 +32,28 @@ export function byteTokensOf(
     const bytes = pieceBytes(piece, form);
     if (bytes?.length === 1) ids.set(bytes[0]!, tokens[index]!);
   });
+  return chooseByteTokens(ids);
+}
+
+/** The same where a server does not spell tokens: a character of as many tokens as bytes has one for each. */
+export async function askByteTokens(
+  tokenize: (text: string) => Promise<{ readonly tokens: readonly number[] }>,
+): Promise<ByteTokens | null> {
+  const ids = new Map<number, number>();
+  for (const character of RARE_CHARACTERS.split(" ")) {
+    const bytes = Buffer.from(character);
+    if (bytes.length < 4) continue;
+    const { tokens } = await tokenize(character);
+    if (tokens.length !== bytes.length) continue;
+    for (const [index, id] of tokens.entries()) ids.set(bytes[index]!, id);
+    const found = chooseByteTokens(ids);
+    if (found !== null) return found;
+  }
+  return null;
+}
+
+/** @param ids by byte */
+function chooseByteTokens(ids: ReadonlyMap<number, number>): ByteTokens | null {
   const find = (first: number, last: number): number | undefined =>
     [...ids].find(([byte]) => byte >= first && byte <= last)?.[1];
   const [lead, low, high] = [find(0xf1, 0xf3), find(0x80, 0x8f), find(0xa0, 0xbf)];

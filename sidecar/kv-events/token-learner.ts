@@ -5,6 +5,8 @@ import type { Logger } from "../log.ts";
 import { MEDIA_TOKEN } from "./events.ts";
 import { UNKNOWN_TOKEN, TokenTable } from "./token-table.ts";
 import {
+  askByteTokens,
+  type ByteTokens,
   byteTokensOf,
   completedBytes,
   type Completion,
@@ -175,12 +177,15 @@ export class TokenLearner {
     this.form = text.includes("Ġ") ? "byte-level" : text.includes("▁") ? "metaspace" : null;
     const spaced = await server.tokenize(SPACED);
     this.losesSpaces = !(await server.detokenize(spaced.tokens)).endsWith(SPACED);
-    if (this.form !== null) {
-      const rare = await this.learnPieces(server, `${RARE_CHARACTERS} ${REPLACEMENTS}`);
-      const bytes = byteTokensOf(rare.tokens, rare.pieces, this.form);
-      if (bytes !== null) this.completions = completionsOf(bytes);
-    }
+    const bytes = await this.byteTokens(server);
+    if (bytes !== null) this.completions = completionsOf(bytes);
     this.separator = tokens;
+  }
+
+  private async byteTokens(server: TokenServer): Promise<ByteTokens | null> {
+    if (this.form === null) return askByteTokens((text) => server.tokenize(text));
+    const { tokens, pieces } = await this.learnPieces(server, `${RARE_CHARACTERS} ${REPLACEMENTS}`);
+    return byteTokensOf(tokens, pieces, this.form);
   }
 
   private async learnTexts(server: TokenServer, ids: readonly number[]): Promise<void> {
