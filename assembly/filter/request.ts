@@ -32,7 +32,7 @@ import { MODE_INLINE } from "../schema/stages-layout";
 import { COUNT_HEADER_ONLY, COUNT_PASSED, COUNT_REQUESTS, COUNT_STREAM_OVERFLOW, countUp } from "./counters";
 import { DECIDED_NOT, meterDecision } from "./metrics";
 import { DECIDED, NONE_ELIGIBLE, NOT_CACHED, NO_SNAPSHOT, decide, decideWithoutStream } from "./decide";
-import { guardBytes, hasForbidden, refuseForbidden } from "./guard";
+import { beginGuard, guardBytes, hasForbidden, refuseForbidden, refuseNoJson } from "./guard";
 import { P_SUBSET } from "./names";
 import { freshenPools, refreshPools, resolvePool } from "./pools";
 import { beginPrefill } from "./prefill";
@@ -121,6 +121,7 @@ export function requestHeaders(context: u32, root: u32, config: u32, endOfStream
   sampleSome(stream, config);
   notePolicyHeaders(stream, pool, config);
   noteWishes(stream, config);
+  if (!endOfStream && api == API_OTHER) beginGuard(stream, config);
   if (endOfStream || api == API_OTHER) return conclude(stream, config, false);
   if (isHeaderOnly(root, load<f64>(stream, S_STARTED))) {
     countUp(COUNT_HEADER_ONLY);
@@ -229,8 +230,9 @@ export function requestBody(stream: usize, config: u32, size: u32, endOfStream: 
   }
   store<u32>(stream, seen, S_SEEN);
   if (!endOfStream && !isPastBudget(stream, config, seen)) return ACTION_PAUSE;
-  if (configPrefillPlan(config) != 0 && seen < size) guardBytes(stream, seen, size);
+  const isJson = configPrefillPlan(config) == 0 || seen >= size || guardBytes(stream, seen, size);
   if (hasForbidden(stream)) return refuseForbidden(stream);
+  if (!isJson) return refuseNoJson(stream);
   return finishBody(stream, config, endOfStream && seen >= size);
 }
 

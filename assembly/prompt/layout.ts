@@ -139,6 +139,8 @@ export const FLAG_FORBIDDEN: u32 = 1 << 14;
 // Kinds of the prompt's value and of its elements, as seen so far.
 export const KIND_TEXT: u32 = 1 << 0;
 export const KIND_EMPTY_TEXT: u32 = 1 << 1;
+/** The member at hand of the body's object is one whose value an engine takes such fields from. */
+export const FLAG_CARRIER: u32 = 1 << 15;
 export const KIND_ARRAY: u32 = 1 << 2;
 export const KIND_OBJECT: u32 = 1 << 3;
 export const KIND_SCALAR: u32 = 1 << 4;

@@ -42,7 +42,7 @@ import {
   isWord,
   messageField,
 } from "./fields";
-import { isForbiddenField, noteForbidden } from "./forbidden";
+import { checkField } from "./forbidden";
 import {
   JSON_ARRAY,
   JSON_FALSE,
@@ -164,10 +164,10 @@ function key(record: usize, ptr: usize, len: u32): void {
   const word = wordPtr();
   let field = FIELD_NONE;
   if (scope == SCOPE_ROOT) {
-    if (isForbiddenField(word, bytes)) noteForbidden(record, word, bytes);
     field = startBodyField(record, bodyField(<u32>load<u8>(record, AT_API), word, bytes));
   } else if (scope == SCOPE_MESSAGE || scope == SCOPE_PART) {
     field = scope == SCOPE_MESSAGE ? messageField(word, bytes) : blockField(word, bytes);
+  checkField(record, word, bytes, scope == SCOPE_ROOT);
     store<u64>(record, digestEnd(record, ptr, len), AT_KEY_HASH);
   } else if (scope == SCOPE_SAMPLING) {
     const isSglang = <u32>load<u8>(record, AT_API) == API_SGLANG_GENERATE;
