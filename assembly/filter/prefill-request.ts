@@ -23,7 +23,8 @@ import {
   prefillBytes,
   prefillPtr,
 } from "../prompt/prefill-edit";
-import { configBootstrapPort, configPrefillCluster } from "../schema/stage-settings";
+import { promptListFrom, promptListTo } from "../prompt/record";
+import { configBootstrapPort, configDataParallel, configPrefillCluster } from "../schema/stage-settings";
 import { avalanche } from "../text/hash";
 import {
   ascii,
@@ -36,19 +37,19 @@ import {
   writeU64,
 } from "../text/text";
 import { LEG_BODY_BYTES, LEG_BODY_OPEN, legOf, legRow } from "./legs";
-import { H_CONTENT_LENGTH, H_DESTINATION, H_REQUEST_ID, P_CLUSTER } from "./names";
-import { hostBytes } from "./stages";
-import { S_CONTENT_LENGTH } from "./streams";
+import { H_CONTENT_LENGTH, H_DATA_PARALLEL, H_DESTINATION, H_REQUEST_ID, P_CLUSTER } from "./names";
+import { hostBytes, writeHost } from "./stages";
+import { F_REWRITTEN, S_CONTENT_LENGTH, hasFlag, streamPrompt } from "./streams";
 import { ownCell } from "./worker";
 import { UNKNOWN_LENGTH } from "./request-headers";
 
 /** Bytes asked of a body that is held: no body is longer. */
 const BODY_BYTES_MAX: u32 = 1048576;
 
-// Headers that do not go to the prefill endpoint: of the connection, of lengths, of Envoy, and what would have the
-// answer compressed.
-const LEFT_OUT: u32 = 11;
-const leftOut: usize = memory.data(11 * 4, 4);
+// Headers that do not go to the prefill endpoint: of the connection, of lengths, of Envoy, of the decode endpoint, and
+// what would have the answer compressed.
+const LEFT_OUT: u32 = 12;
+const leftOut: usize = memory.data(12 * 4, 4);
 store<u32>(leftOut, <u32>H_CONTENT_LENGTH, 0);
 store<u32>(leftOut, <u32>ascii("transfer-encoding"), 4);
 store<u32>(leftOut, <u32>ascii("connection"), 8);
@@ -60,27 +61,34 @@ store<u32>(leftOut, <u32>ascii("keep-alive"), 28);
 store<u32>(leftOut, <u32>ascii("accept-encoding"), 32);
 store<u32>(leftOut, <u32>H_DESTINATION, 36);
 store<u32>(leftOut, <u32>H_REQUEST_ID, 40);
+store<u32>(leftOut, <u32>H_DATA_PARALLEL, 44);
 const ENVOY_PREFIX = ascii("x-envoy-");
 
 let body: usize = 0;
 let bodyBytes: u32 = 0;
+let listFrom: u32 = 0;
+let listTo: u32 = 0;
 
 /**
  * Reads the held body, with room for edits in front of it. False: it is not there whole, or what it asks for cannot be
  * computed in two places.
  */
-export function readBody(): bool {
+export function readBody(stream: usize): bool {
   const room = inboxAllocate(PREFILL_ROOM);
   if (room == 0 || buffer(BUFFER_REQUEST_BODY, 0, BODY_BYTES_MAX) != STATUS_OK) return false;
   body = valuePtr();
   bodyBytes = valueBytes();
-  return body == room + PREFILL_ROOM && canBeSplit(body, bodyBytes);
+  // Behind an exchanged model all stands elsewhere than where it was read.
+  const isAsRead = !hasFlag(stream, F_REWRITTEN);
+  listFrom = promptListFrom(streamPrompt(stream));
+  listTo = isAsRead ? promptListTo(streamPrompt(stream)) : 0;
+  return body == room + PREFILL_ROOM && canBeSplit(body, bodyBytes, listFrom, listTo);
 }
 
 /** Sends the read body to the stream's leg as NIXL's prefill. Returns the call's number; 0 = it could not be made. */
 export function sendNixl(stream: usize, config: u32, timeoutMs: u32): u32 {
   store<u32>(legOf(stream), bodyOpen(body, bodyBytes), LEG_BODY_OPEN);
-  if (!editPrefill(body, bodyBytes)) return 0;
+  if (!editPrefill(body, bodyBytes, listFrom, listTo)) return 0;
   return send(stream, config, timeoutMs);
 }
 
@@ -110,12 +118,18 @@ export function putInFront(stream: usize, open: u32, ptr: usize, bytes: u32): bo
   return true;
 }
 
+const hostText: usize = memory.data(128);
+
 function send(stream: usize, config: u32, timeoutMs: u32): u32 {
   store<u32>(legOf(stream), bodyBytes, LEG_BODY_BYTES);
   if (headerPairs(MAP_REQUEST_HEADERS) != STATUS_OK) return 0;
   const row = legRow(stream);
   callHeadersBegin();
-  callHeader(H_DESTINATION, textBytes(H_DESTINATION), rowAddressPtr(row), rowAddressLen(row));
+  writeBegin(hostText, 128);
+  writeHost(row, config);
+  callHeader(H_DESTINATION, textBytes(H_DESTINATION), hostText, writeLength());
+  if (configDataParallel(config))
+    callHeader(H_DATA_PARALLEL, textBytes(H_DATA_PARALLEL), rowAddressPtr(row), rowAddressLen(row));
   copyHeaders(valuePtr(), valueBytes());
   const cluster = configPrefillCluster(config);
   if (cluster != 0) return httpCall(cluster, textBytes(cluster), prefillPtr(), prefillBytes(), timeoutMs);

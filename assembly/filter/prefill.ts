@@ -79,7 +79,7 @@ import {
 } from "./prefill-calls";
 import { CALL_DONE, CALL_NOTHING, isSglang, judgeCall, readReply } from "./prefill-reply";
 import { nextUnique, putInFront, readBody, sendNixl, sendSglang } from "./prefill-request";
-import { REFUSED_PREFILL_FAILED, refuseText } from "./reply";
+import { redirectDecode } from "./redirect";
 import { rootConfig } from "./roots";
 import {
   F_DISAGGREGATED,
@@ -116,7 +116,7 @@ export function beginPrefill(stream: usize, config: u32): u32 {
   const mark = inboxMark();
   const isFit =
     callsOut() < CALLS_MAX && promptCount(streamPrompt(stream)) == 1 && promptIsOne(streamPrompt(stream));
-  if (!isFit || !readBody()) {
+  if (!isFit || !readBody(stream)) {
     inboxReset(mark);
     countUp(COUNT_DISAGG_UNFIT);
     decodeHere(stream, now);
@@ -296,7 +296,7 @@ function tryOther(stream: usize, config: u32, now: f64): bool {
   if (isSetAside(other, now) || callsOut() >= CALLS_MAX) return false;
   legMoveToOther(stream);
   const mark = inboxMark();
-  const isSent = readBody() && prefillLeg(stream, config, now);
+  const isSent = readBody(stream) && prefillLeg(stream, config, now);
   inboxReset(mark);
   if (isSent) noteLeg(stream);
   return isSent;

@@ -250,6 +250,11 @@ export function writeStages(stream: usize, config: u32, decodeRow: u32): void {
     replaceHeader(MAP_REQUEST_HEADERS, H_PREFILLER, rowAddressPtr(row), rowAddressLen(row));
   }
   if (stream != 0 && encoderCount > 0) writeEncoders();
+  writeRank(decodeRow, config);
+}
+
+/** Names the rank that a pod's first one is to have the request decoded by, where pods have ranks. */
+export function writeRank(decodeRow: u32, config: u32): void {
   if (!configDataParallel(config)) return;
   replaceHeader(MAP_REQUEST_HEADERS, H_DATA_PARALLEL, rowAddressPtr(decodeRow), rowAddressLen(decodeRow));
 }

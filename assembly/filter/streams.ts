@@ -119,8 +119,8 @@ export const F_ANSWERED: u32 = 1 << 22;
 /** The filter itself calls the endpoint that computes the prompt (prefill-calls.ts). */
 export const F_INLINE: u32 = 1 << 23;
 
-const streams: usize = memory.data(4096 * 1408, 16);
-if (STREAM_BYTES > 1408) unreachable();
+const streams: usize = memory.data(4096 * 1424, 16);
+if (STREAM_BYTES > 1424) unreachable();
 const freeSlots: usize = memory.data(4096 * 2, 2);
 let freeCount: u32 = 0;
 let touched: u32 = 0;

@@ -14,12 +14,15 @@ let nameEnd: usize = 0;
 let value: usize = 0;
 let valueEnd: usize = 0;
 let closed: bool = false;
+let known: usize = 0;
+let knownEnd: usize = 0;
 
 /** Starts over the `bytes` bytes at `ptr`; false when they do not begin with an object. */
 export function membersBegin(ptr: usize, bytes: u32): bool {
   start = ptr;
   limit = ptr + bytes;
   closed = false;
+  known = 0;
   at = skipSpace(ptr);
   // A byte-order mark is skipped by json.loads and by our scanner.
   if (at + 3 <= limit && load<u8>(at) == 0xef) at = skipSpace(at + 3);
@@ -27,6 +30,15 @@ export function membersBegin(ptr: usize, bytes: u32): bool {
   at++;
   open = <u32>(at - start);
   return true;
+}
+
+/**
+ * The array that begins at offset `from` ends in front of `to`, as its reader found: it is not walked again. After
+ * membersBegin(); `to` 0: none is known.
+ */
+export function membersKnow(from: u32, to: u32): void {
+  known = to > from && start + to <= limit ? start + from : 0;
+  knownEnd = start + to;
 }
 
 /** Offset behind the opening brace. */
@@ -95,6 +107,7 @@ function skipSpace(p: usize): usize {
 // The address behind the value at p; beyond the limit when the value is cut, or might go on there.
 function skipValue(p: usize): usize {
   if (p >= limit) return limit + 1;
+  if (p == known) return knownEnd;
   const first = <u32>load<u8>(p);
   if (first == 0x22) {
     const quote = stringEnd(p + 1, limit);

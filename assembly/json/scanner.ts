@@ -124,6 +124,11 @@ export function scannerDepth(state: usize): u32 {
   return <u32>load<u8>(state, AT_DEPTH);
 }
 
+/** Offset in the text of the byte at `p`, the address that came with an event of `{`, `}`, `[` or `]`; the first 4 GiB. */
+export function scannerPosition(state: usize, p: usize): u32 {
+  return <u32>load<u64>(state, AT_OFFSET) + <u32>(p - <usize>load<u32>(state, AT_CHUNK));
+}
+
 function resume(state: usize, p: usize, end: usize, sink: JsonSink, context: usize): usize {
   const partial = load<u8>(state, AT_PARTIAL);
   if (partial == PARTIAL_STRING) return scanString(state, p, end, sink, context);

@@ -12,7 +12,7 @@ import { SCANNER_BYTES } from "../json/scanner";
 //   │ 216 u64 digest   224 u32 digest bytes   228 u32 tail bytes   232 u8[32] tail                      │
 //   │ 264 u64[4] tags   296 u64[24] ingredients   488 u64 LoRA   496 u8[65] scopes                      │
 //   │ 568 u8[48] word   616 u8[24] bad item   640 u8[256] model   896 u64 key   904 u32 head bytes      │
-//   │ 908 u32 render   912 u64 user   920 u64 first turn                                                │
+//   │ 908 u32 render   912 u64 user   920 u64 first turn   928 u32 list from   932 u32 list to          │
 //   └───────────────────────────────────────────────────────────────────────────────────────────────────┘
 export const AT_CHAIN: usize = 128;
 export const AT_API: usize = 132;
@@ -63,11 +63,15 @@ export const AT_RENDER: usize = 908;
 export const AT_USER: usize = 912;
 /** u64: hash of the conversation up to the end of its first user message, 0 before that. */
 export const AT_FIRST_TURN: usize = 920;
+/** u32: offset in the body of the bracket that opens the prompt's list; meaningless while "list to" is 0. */
+export const AT_LIST_FROM: usize = 928;
+/** u32: offset behind the one that closes it; 0 = the prompt is no list, or that is still open. */
+export const AT_LIST_TO: usize = 932;
 
 /** Bytes of a model's name that are kept; a longer name is cut, and then no endpoint serves it. */
 export const MODEL_BYTES_MAX: u32 = 256;
 /** Bytes of a prompt record. */
-export const PROMPT_BYTES: usize = 928;
+export const PROMPT_BYTES: usize = 936;
 /** Longest name of a field or value that is told apart; no name that matters is longer. */
 export const WORD_BYTES_MAX: u32 = 48;
 /** Content blocks inside content blocks that are read as text; deeper ones are hashed whole. */
@@ -135,12 +139,12 @@ export const FLAG_BAD_ID: u32 = 1 << 12;
 export const FLAG_USER_TURN: u32 = 1 << 13;
 /** The body has a field that only the gateway may set; the bad item's bytes are its name. */
 export const FLAG_FORBIDDEN: u32 = 1 << 14;
+/** The member at hand of the body's object is one whose value an engine takes such fields from. */
+export const FLAG_CARRIER: u32 = 1 << 15;
 
 // Kinds of the prompt's value and of its elements, as seen so far.
 export const KIND_TEXT: u32 = 1 << 0;
 export const KIND_EMPTY_TEXT: u32 = 1 << 1;
-/** The member at hand of the body's object is one whose value an engine takes such fields from. */
-export const FLAG_CARRIER: u32 = 1 << 15;
 export const KIND_ARRAY: u32 = 1 << 2;
 export const KIND_OBJECT: u32 = 1 << 3;
 export const KIND_SCALAR: u32 = 1 << 4;

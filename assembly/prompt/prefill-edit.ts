@@ -13,10 +13,12 @@ import {
   memberStart,
   memberValue,
   membersBegin,
+  membersKnow,
   membersClosed,
   membersNext,
   membersOpen,
 } from "../json/members";
+import { isWholeJson } from "../json/whole";
 import {
   ascii,
   textBytes,
@@ -49,6 +51,7 @@ const PROMPT_LOGPROBS = ascii("prompt_logprobs");
 const ECHO = ascii("echo");
 const BEAM_SEARCH = ascii("use_beam_search");
 const BEST_OF = ascii("best_of");
+const ANSWERS = ascii("n");
 
 let editedPtr: usize = 0;
 let editedBytes: u32 = 0;
@@ -61,13 +64,17 @@ export function prefillBytes(): u32 {
   return editedBytes;
 }
 
-/** Whether the members ask for nothing that a computation elsewhere would take away. */
-export function canBeSplit(ptr: usize, bytes: u32): bool {
+/**
+ * Whether the members ask for nothing that a computation elsewhere would take away. The prompt's list is known to stand
+ * from offset `listFrom` to `listTo`; 0: it is not known.
+ */
+export function canBeSplit(ptr: usize, bytes: u32, listFrom: u32 = 0, listTo: u32 = 0): bool {
   if (!membersBegin(ptr, bytes)) return false;
+  membersKnow(listFrom, listTo);
   while (membersNext()) {
     if (memberIs(PROMPT_LOGPROBS) && !isOff()) return false;
     if ((memberIs(ECHO) || memberIs(BEAM_SEARCH)) && !isOff()) return false;
-    if (memberIs(BEST_OF) && !isOff() && !isOne()) return false;
+    if ((memberIs(BEST_OF) || memberIs(ANSWERS)) && !isOff() && !isOne()) return false;
   }
   return membersClosed();
 }
@@ -82,9 +89,10 @@ function isOne(): bool {
   return memberEnd() - memberValue() == 1 && load<u8>(memberValue()) == 0x31;
 }
 
-/** Makes the body at `ptr` that of a NIXL prefill leg, in place; false when it is no whole object. */
-export function editPrefill(ptr: usize, bytes: u32): bool {
+/** Makes the body at `ptr` that of a NIXL prefill leg, in place; false when it is no whole object. The list as above. */
+export function editPrefill(ptr: usize, bytes: u32, listFrom: u32 = 0, listTo: u32 = 0): bool {
   if (!membersBegin(ptr, bytes)) return false;
+  membersKnow(listFrom, listTo);
   const kept = ptr + membersOpen();
   let to = kept;
   let hasCompletion = false;
@@ -94,7 +102,7 @@ export function editPrefill(ptr: usize, bytes: u32): bool {
     if (isCompletion || isReplaced()) continue;
     if (to > kept) store<u8>(to++, 0x2c);
     const length = memberEnd() - memberStart();
-    memory.copy(to, memberStart(), length);
+    if (to != memberStart()) memory.copy(to, memberStart(), length);
     to += length;
   }
   if (!membersClosed()) return false;
@@ -148,7 +156,7 @@ export function findParams(ptr: usize, bytes: u32): u32 {
   }
   if (!membersClosed() || from == 0) return PARAMS_BAD;
   if (load<u8>(from) == 0x6e) return PARAMS_NONE;
-  if (load<u8>(from) != 0x7b) return PARAMS_BAD;
+  if (load<u8>(from) != 0x7b || !isWholeJson(from, <u32>(to - from))) return PARAMS_BAD;
   // In front of the value are at least a brace or comma and the name itself, and behind it a brace.
   paramsAt = from - textBytes(PARAMS_PREFIX);
   memory.copy(paramsAt, PARAMS_PREFIX, textBytes(PARAMS_PREFIX));

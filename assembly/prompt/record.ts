@@ -22,6 +22,8 @@ import {
   AT_ITEMS,
   AT_KINDS,
   AT_INGREDIENTS,
+  AT_LIST_FROM,
+  AT_LIST_TO,
   AT_LORA,
   AT_MAX_COMPLETION,
   AT_MAX_TOKENS,
@@ -141,6 +143,16 @@ export function promptMaxTokens(record: usize): i32 {
 /** Answers asked for, at least 1. */
 export function promptCount(record: usize): u32 {
   return <u32>max<i32>(load<i32>(record, AT_N), 1);
+}
+
+/** Offset in the body of the bracket that opens the prompt's list; where promptListTo() is not 0. */
+export function promptListFrom(record: usize): u32 {
+  return load<u32>(record, AT_LIST_FROM);
+}
+
+/** Offset behind the bracket that closes it; 0: the prompt is no list. */
+export function promptListTo(record: usize): u32 {
+  return load<u32>(record, AT_LIST_TO);
 }
 
 /** Whether the body asks for one prompt, not for several. */

@@ -87,6 +87,7 @@ export function scalar(record: usize, kind: u32, ptr: usize, len: u32): void {
       return;
     case SCOPE_SAMPLING:
       if (load<u8>(record, AT_FIELD) == FIELD_MAX_TOKENS) limit(record, AT_MAX_TOKENS, kind, ptr, len);
+      else if (load<u8>(record, AT_FIELD) == FIELD_N) limit(record, AT_N, kind, ptr, len);
       return;
     default:
       return;

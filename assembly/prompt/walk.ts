@@ -15,6 +15,7 @@ import {
   SINK_GO,
   SINK_INTEGERS,
 } from "../json/events";
+import { scannerPosition } from "../json/scanner";
 import { chainBoundary, chainDigest } from "../prefix/chain";
 import { API_SGLANG_GENERATE } from "./api";
 import { beginPrompt } from "./begin";
@@ -25,6 +26,7 @@ import {
   FIELD_LORA,
   FIELD_MAX_TOKENS,
   FIELD_MODEL,
+  FIELD_N,
   FIELD_NONE,
   FIELD_PROMPT,
   FIELD_SAMPLING,
@@ -62,6 +64,8 @@ import {
   AT_FIELD,
   AT_FIRST_TURN,
   AT_ITEMS,
+  AT_LIST_FROM,
+  AT_LIST_TO,
   AT_KEY_HASH,
   AT_MESSAGES,
   AT_MODEL_BYTES,
@@ -96,6 +100,7 @@ import {
   countOne,
   hasFlag,
   renderOf,
+  scannerOf,
   setFlag,
 } from "./layout";
 import { renderPart, renderParts } from "./render";
@@ -130,12 +135,12 @@ export function onBodyEvent(record: usize, event: u32, ptr: usize, len: u32): u3
       key(record, ptr, len);
       return SINK_GO;
     case EVENT_OBJECT_START:
-      return open(record, true);
+      return open(record, true, ptr);
     case EVENT_ARRAY_START:
-      return open(record, false);
+      return open(record, false, ptr);
     case EVENT_OBJECT_END:
     case EVENT_ARRAY_END:
-      close(record);
+      close(record, ptr);
       return SINK_GO;
     case EVENT_INTEGERS:
       tokenIds(record, ptr, len);
@@ -163,16 +168,17 @@ function key(record: usize, ptr: usize, len: u32): void {
   const bytes = wordEnd(record, ptr, len);
   const word = wordPtr();
   let field = FIELD_NONE;
+  checkField(record, word, bytes, scope == SCOPE_ROOT);
   if (scope == SCOPE_ROOT) {
     field = startBodyField(record, bodyField(<u32>load<u8>(record, AT_API), word, bytes));
   } else if (scope == SCOPE_MESSAGE || scope == SCOPE_PART) {
     field = scope == SCOPE_MESSAGE ? messageField(word, bytes) : blockField(word, bytes);
-  checkField(record, word, bytes, scope == SCOPE_ROOT);
     store<u64>(record, digestEnd(record, ptr, len), AT_KEY_HASH);
   } else if (scope == SCOPE_SAMPLING) {
     const isSglang = <u32>load<u8>(record, AT_API) == API_SGLANG_GENERATE;
     const isLimit = isSglang ? isWord(word, bytes, "max_new_tokens") : isWord(word, bytes, "max_tokens");
     if (isLimit) field = FIELD_MAX_TOKENS;
+    else if (isWord(word, bytes, "n")) field = FIELD_N;
   }
   if (renderOf(record) != 0) renderKey(record, scope, field, word, bytes);
   store<u8>(record, field, AT_FIELD);
@@ -198,7 +204,7 @@ function startBodyField(record: usize, field: u8): u8 {
   return field;
 }
 
-function open(record: usize, isObject: bool): u32 {
+function open(record: usize, isObject: bool, ptr: usize): u32 {
   let next = SCOPE_SKIP;
   switch (load<u8>(record, AT_SCOPE)) {
     case SCOPE_TOP:
@@ -209,6 +215,10 @@ function open(record: usize, isObject: bool): u32 {
       break;
     case SCOPE_ROOT:
       next = openInBody(record, isObject);
+      if (next == SCOPE_LIST) {
+        store<u32>(record, scannerPosition(scannerOf(record), ptr), AT_LIST_FROM);
+        store<u32>(record, 0, AT_LIST_TO);
+      }
       break;
     case SCOPE_LIST:
       next = openInList(record, isObject);
@@ -296,7 +306,7 @@ function openInParts(record: usize, isObject: bool): u8 {
   return SCOPE_PART;
 }
 
-function close(record: usize): void {
+function close(record: usize, ptr: usize): void {
   const scope = load<u8>(record, AT_SCOPE);
   if (renderOf(record) != 0) renderClose(record, scope);
   if (scope == SCOPE_MESSAGE) {
@@ -309,6 +319,7 @@ function close(record: usize): void {
     store<u8>(record, load<u8>(record, AT_TAG_LEVEL) - 1, AT_TAG_LEVEL);
   } else if (scope == SCOPE_LIST) {
     if (isNestedList(record)) chainBoundary(<usize>load<u32>(record, AT_CHAIN), TAG_LIST);
+    else store<u32>(record, scannerPosition(scannerOf(record), ptr) + 1, AT_LIST_TO);
   } else if (scope == SCOPE_ROOT) {
     setFlag(record, FLAG_ENDED);
   }

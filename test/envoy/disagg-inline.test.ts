@@ -240,6 +240,8 @@ describe.each(ENVOY_VERSIONS)("the bodies of both legs on Envoy %s", (version) =
 
   it.each([
     ["several answers", `{"model":"m","n":2,${messages()}}`, CHAT_PATH],
+    ["several answers as Python reads numbers", `{"model":"m","n":"2",${messages()}}`, CHAT_PATH],
+    ["several answers as a float", `{"model":"m","n":2.0,${messages()}}`, CHAT_PATH],
     ["several prompts", '{"model":"m","prompt":["a","b"]}', "/v1/completions"],
     ["the prompt's log probabilities", `{"model":"m","prompt_logprobs":1,${messages()}}`, CHAT_PATH],
     ["the prompt's echo", '{"model":"m","echo":true,"prompt":"a"}', "/v1/completions"],

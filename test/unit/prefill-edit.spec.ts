@@ -46,6 +46,23 @@ describe("a prefill leg's body", () => {
     expect<bool>(text(prefillPtr(), prefillBytes()).endsWith('"max_tokens":1}')).toBe(true);
   });
 
+  it("is the same where it is known where the prompt's list ends", () => {
+    const whole = '{ "messages" : [{"content":"}]\\""},[]] ,"n":1, "stream":true,"x":[2] }';
+    const bytes = put(whole);
+    const from = <u32>whole.indexOf("[{");
+    const to = <u32>whole.indexOf("] ,") + 1;
+    expect<bool>(canBeSplit(body, bytes, from, to)).toBe(true);
+    expect<bool>(editPrefill(body, bytes, from, to)).toBe(true);
+    const known = text(prefillPtr(), prefillBytes());
+    expect<string>(known).toBe(`${HEAD},"messages" : [{"content":"}]\\""},[]],"n":1,"x":[2]}`);
+    put(whole);
+    expect<bool>(editPrefill(body, bytes)).toBe(true);
+    expect<string>(text(prefillPtr(), prefillBytes())).toBe(known);
+    // Not where that is behind the end of what there is.
+    put(whole);
+    expect<bool>(canBeSplit(body, to - 1, from, to)).toBe(false);
+  });
+
   it("is none where the body is cut, at every length", () => {
     const whole = '{"model":"m","messages":[{"content":"}\\"]"}],"n":1,"x":null}';
     const total = put(whole);
@@ -67,6 +84,12 @@ describe("a request that asks for more than a computation elsewhere leaves", () 
     expect<bool>(canBeSplit(body, put('{"echo":true}'))).toBe(false);
     expect<bool>(canBeSplit(body, put('{"use_beam_search":true}'))).toBe(false);
     expect<bool>(canBeSplit(body, put('{"best_of":2}'))).toBe(false);
+    for (let i = 0; i < 4; i++) {
+      const several = ['{"n":2}', '{"n":"2"}', '{"n":1.0}', '{"n":1,"n":3}'][i];
+      expect<bool>(canBeSplit(body, put(several))).toBe(false);
+    }
+    expect<bool>(canBeSplit(body, put('{"n":null}'))).toBe(true);
+    expect<bool>(canBeSplit(body, put('{"n":1}'))).toBe(true);
     expect<bool>(
       canBeSplit(body, put('{"prompt_logprobs":null,"echo":false,"use_beam_search":false,"best_of":1}')),
     ).toBe(true);
@@ -97,6 +120,10 @@ describe("a prefill endpoint's parameters", () => {
     expect<u32>(findParams(body, put('{"kv_transfer_params":"{}"}'))).toBe(PARAMS_BAD);
     expect<u32>(findParams(body, put('{"other":{}}'))).toBe(PARAMS_BAD);
     expect<u32>(findParams(body, put("[]"))).toBe(PARAMS_BAD);
+    for (let i = 0; i < 5; i++) {
+      const broken = ['{"a":}', "{]", '{"a":"\\x"}', '{"a" 1}', '{"a":1,}'][i];
+      expect<u32>(findParams(body, put(`{"kv_transfer_params":${broken}}`))).toBe(PARAMS_BAD);
+    }
     expect<u32>(findParams(body, 0)).toBe(PARAMS_BAD);
   });
 
