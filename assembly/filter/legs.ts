@@ -34,7 +34,8 @@ export const NO_ROW: u32 = PAIR_NONE;
 //   │ 0 u32 row   4 u16 generation   6 u16 keys held there   8 u32 uncached there            │
 //   │ 12 u32 the other row (~0 = none)   16 u32 call's token (0 = none)   20 u32 attempts    │
 //   │ 24 u32 tokens that the decode endpoint lacks   28 u32 offset behind the body's brace   │
-//   │ 32 f64 expected to be computed by, ms   40 f64 decode leg began ms   48 u32 bytes of the body held                   │
+//   │ 32 f64 expected to be computed by, ms   40 f64 decode leg began ms                      │
+//   │ 48 u32 bytes of the body held   52 u16 generation of the other row                      │
 //   │ 56 f64 ms that a token's transfer takes, as configured                                  │
 //   └────────────────────────────────────────────────────────────────────────────────────────┘
 const LEG_BYTES: usize = 64;
@@ -47,6 +48,7 @@ export const LEG_TOKEN: usize = 16;
 export const LEG_ATTEMPTS: usize = 20;
 export const LEG_LACKING: usize = 24;
 export const LEG_BODY_OPEN: usize = 28;
+const LEG_OTHER_GENERATION: usize = 52;
 const LEG_BY: usize = 32;
 export const LEG_DECODE_BEGAN: usize = 40;
 export const LEG_BODY_BYTES: usize = 48;
@@ -64,6 +66,7 @@ export function legBegin(stream: usize, row: u32, other: u32, lacking: u32, tran
   memory.fill(leg, 0, LEG_BYTES);
   legMove(leg, row);
   store<u32>(leg, other, LEG_OTHER_ROW);
+  if (other != NO_ROW) store<u16>(leg, <u16>rowU32(COLUMN_GENERATION, other), LEG_OTHER_GENERATION);
   store<u32>(leg, lacking, LEG_LACKING);
   store<f64>(leg, transferMs, LEG_TRANSFER_MS);
 }
@@ -74,6 +77,13 @@ export function legMove(leg: usize, row: u32): void {
   store<u16>(leg, <u16>rowU32(COLUMN_GENERATION, row), LEG_GENERATION);
   store<u16>(leg, <u16>heldKeys(row % POOL_ENDPOINTS_MAX), LEG_KEYS);
   store<u32>(leg, <u32>Math.max(rowF64(COLUMN_UNCACHED_TOKENS, row), 0), LEG_UNCACHED);
+}
+
+/** Whether the endpoint behind the other row is still the one that was chosen for when the first fails. */
+export function legOtherIsSame(stream: usize): bool {
+  const leg = legOf(stream);
+  const generation = rowU32(COLUMN_GENERATION, load<u32>(leg, LEG_OTHER_ROW));
+  return generation == <u32>load<u16>(leg, LEG_OTHER_GENERATION);
 }
 
 /** The leg goes to its other row, of whose cache nothing is known any more. */

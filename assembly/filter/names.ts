@@ -37,6 +37,7 @@ export const H_EXPLAIN = ascii("x-epp-explain");
 export const H_CONTENT_ENCODING = ascii("content-encoding");
 export const H_RETRY_GRPC_ON = ascii("x-envoy-retry-grpc-on");
 export const H_RETRY_STATUS_CODES = ascii("x-envoy-retriable-status-codes");
+export const H_HEDGE = ascii("x-envoy-hedge-on-per-try-timeout");
 export const H_RETRY_HEADER_NAMES = ascii("x-envoy-retriable-header-names");
 
 // A session's own id: llm-d's, and what coding agents send (its agent-identity plugin knows these).
@@ -57,6 +58,7 @@ export const V_RETRIES = ascii("2");
 /** Of a body with KV parameters: only a host that never had it in hand is followed by the next. */
 export const V_RETRY_UNSENT = ascii("connect-failure");
 export const V_NO_RETRIES = ascii("0");
+export const V_FALSE = ascii("false");
 export const V_JSON = ascii("application/json");
 export const V_IDENTITY = ascii("identity");
 export const V_EVENT_STREAM = ascii("text/event-stream");

@@ -3,7 +3,7 @@ import { BUFFER_CALL_BODY, MAP_CALL_HEADERS, STATUS_OK } from "../abi/constants"
 import { buffer, header, valueBytes, valuePtr } from "../abi/host";
 import { markBusy, markChanged } from "../flow/reservations";
 import { noteFailure, noteServerError, noteSuccess } from "../pool/health";
-import { PARAMS_BAD, PARAMS_FOUND, PARAMS_NONE, findParams } from "../prompt/prefill-edit";
+import { PARAMS_FOUND, PARAMS_NONE, findParams } from "../prompt/prefill-edit";
 import { configRetryBackoffMaxMs, configRetryBackoffMinMs } from "../schema/settings";
 import { configProtocol } from "../schema/stage-settings";
 import { PROTOCOL_SGLANG } from "../schema/stages-layout";
@@ -16,7 +16,7 @@ import {
   FAILED_TIMEOUT,
   FAILED_TOO_LARGE,
 } from "./disaggregation-metrics";
-import { H_STATUS } from "./names";
+import { H_CONTENT_TYPE, H_STATUS } from "./names";
 import { callIsSame, callRoot, callRow, callStartedMs, callTimeoutMs } from "./prefill-calls";
 import { rootConfig } from "./roots";
 
@@ -32,23 +32,50 @@ export const CALL_DONE: u32 = 100;
 /** 200, and nothing to hand over. */
 export const CALL_NOTHING: u32 = 101;
 
+let status: u32 = 0;
+let bodyPtr: usize = 0;
+let bodyBytes: u32 = 0;
+
+/** Status of the reply read last; 0 = there was none. */
+export function replyStatus(): u32 {
+  return status;
+}
+/** Its body, replyBytes() long; good until the callback ends. */
+export function replyPtr(): usize {
+  return bodyPtr;
+}
+export function replyBytes(): u32 {
+  return bodyBytes;
+}
+/** Whether the reply names its body's type: it stands at valuePtr(), valueBytes() long. */
+export function replyHasType(): bool {
+  return header(MAP_CALL_HEADERS, H_CONTENT_TYPE) == STATUS_OK && valueBytes() > 0;
+}
+
 /** Outcome of the reply at hand, with a body of `bytes` bytes: CALL_* or FAILED_*. Its parameters stand where findParams() says. */
 export function readReply(call: usize, bytes: u32, now: f64): u32 {
-  if (header(MAP_CALL_HEADERS, H_STATUS) != STATUS_OK || valueBytes() != 3) return FAILED_CONNECT;
-  const first = <u32>load<u8>(valuePtr());
-  const status =
-    (first - 48) * 100 + (<u32>load<u8>(valuePtr(), 1) - 48) * 10 + (<u32>load<u8>(valuePtr(), 2) - 48);
+  status = readStatus();
+  bodyBytes = 0;
+  if (status == 0) return FAILED_CONNECT;
   if (status == 504 && now - callStartedMs(call) >= callTimeoutMs(call) * TIMELY) return FAILED_TIMEOUT;
+  // The decode endpoint has its own answer for the client: this one is not read.
+  if (status < 300 && isSglang(call)) return CALL_DONE;
   if (bytes > REPLY_BYTES_MAX) return status < 300 ? FAILED_TOO_LARGE : FAILED_STATUS;
-  const hasBody = bytes > 0 && buffer(BUFFER_CALL_BODY, 0, bytes) == STATUS_OK;
-  if (status >= 500) {
-    return hasBody && textStarts(T_UNREACHABLE, valuePtr(), valueBytes()) ? FAILED_CONNECT : FAILED_STATUS;
+  if (bytes > 0 && buffer(BUFFER_CALL_BODY, 0, bytes) == STATUS_OK) {
+    bodyPtr = valuePtr();
+    bodyBytes = valueBytes();
   }
+  if (status >= 500) return textStarts(T_UNREACHABLE, bodyPtr, bodyBytes) ? FAILED_CONNECT : FAILED_STATUS;
   if (status >= 300) return FAILED_REFUSED;
-  if (isSglang(call)) return CALL_DONE;
-  const found = hasBody ? findParams(valuePtr(), valueBytes()) : PARAMS_BAD;
+  const found = findParams(bodyPtr, bodyBytes);
   if (found == PARAMS_NONE) return CALL_NOTHING;
   return found == PARAMS_FOUND ? CALL_DONE : FAILED_MALFORMED;
+}
+
+function readStatus(): u32 {
+  if (header(MAP_CALL_HEADERS, H_STATUS) != STATUS_OK || valueBytes() != 3) return 0;
+  const ptr = valuePtr();
+  return (<u32>load<u8>(ptr) - 48) * 100 + (<u32>load<u8>(ptr, 1) - 48) * 10 + (<u32>load<u8>(ptr, 2) - 48);
 }
 
 /** Whether the call is one of two legs that go at once. */

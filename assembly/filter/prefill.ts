@@ -13,7 +13,6 @@ import {
   STREAM_REQUEST,
 } from "../abi/constants";
 import {
-  closeStream,
   continueStream,
   removeHeader,
   replaceHeader,
@@ -30,7 +29,6 @@ import { promptCount, promptIsOne } from "../prompt/record";
 import { configDecodeRetries, configPrefillTimeoutMs, configProtocol } from "../schema/stage-settings";
 import { PROTOCOL_SGLANG } from "../schema/stages-layout";
 import {
-  ascii,
   textBytes,
   writeBegin,
   writeBytes,
@@ -39,7 +37,8 @@ import {
   writeText,
   writeU64,
 } from "../text/text";
-import { becomeDecodeOnly, decodeBegins, forgetPrefix, releaseReservation } from "./commit";
+import { endBothLegs } from "./both-legs";
+import { becomeDecodeOnly, decodeBegins } from "./commit";
 import { COUNT_DISAGG_UNFIT, COUNT_PREFILL_FALLBACKS, COUNT_PREFILL_ORPHANS, countUp } from "./counters";
 import {
   FAILED_CALL,
@@ -57,11 +56,21 @@ import {
   NO_ROW,
   forgetLeg,
   legMoveToOther,
+  legOtherIsSame,
   legOf,
   noteLeg,
   reserveLeg,
 } from "./legs";
-import { H_MAX_RETRIES, H_RETRY_ON, S_PREFILL, V_NO_RETRIES, V_RETRIES, V_RETRY_UNSENT } from "./names";
+import {
+  H_HEDGE,
+  H_MAX_RETRIES,
+  H_RETRY_ON,
+  S_PREFILL,
+  V_FALSE,
+  V_NO_RETRIES,
+  V_RETRIES,
+  V_RETRY_UNSENT,
+} from "./names";
 import {
   CALLS_MAX,
   callAdd,
@@ -83,12 +92,9 @@ import { redirectDecode } from "./redirect";
 import { rootConfig } from "./roots";
 import {
   F_DISAGGREGATED,
-  F_RESPONDED,
   F_SPLICED,
   PHASE_DECIDED,
   PHASE_PREFILLING,
-  PHASE_REPLIED,
-  S_API,
   S_ROOT,
   S_TTFT_SLO,
   hasFlag,
@@ -106,9 +112,6 @@ const ATTEMPTS_MAX: u32 = 2;
 const WISH_FACTOR: f64 = 4;
 /** But not sooner than this, ms. */
 const WISH_LEAST_MS: f64 = 1000;
-const T_PREFILL_FAILED = ascii(
-  "the endpoint that computes this prompt failed; the request may be sent again",
-);
 
 /** The decision for the stream, whose body is held, says prefill by a call: makes it. Returns what the phase returns. */
 export function beginPrefill(stream: usize, config: u32): u32 {
@@ -188,6 +191,8 @@ function goToDecode(stream: usize, config: u32, now: f64): void {
   if (configDecodeRetries(config)) {
     replaceHeader(MAP_REQUEST_HEADERS, H_RETRY_ON, V_RETRY_UNSENT, textBytes(V_RETRY_UNSENT));
     replaceHeader(MAP_REQUEST_HEADERS, H_MAX_RETRIES, V_RETRIES, textBytes(V_RETRIES));
+    // A hedged request goes out again while the first one runs, whatever it is retried on.
+    replaceHeader(MAP_REQUEST_HEADERS, H_HEDGE, V_FALSE, textBytes(V_FALSE));
     return;
   }
   // A route's own conditions are added to the header's: only none at all is none.
@@ -250,7 +255,7 @@ function settle(call: usize, root: u32, outcome: u32, now: f64): void {
   if (!wasSglang && phaseOf(stream) != PHASE_PREFILLING) return;
   if (setEffectiveContext(context) != STATUS_OK) return;
   if (configExposeDecision(config)) exposePrefill(row, outcome, now - startedMs);
-  if (wasSglang) endBothLegs(stream);
+  if (wasSglang) endBothLegs(stream, outcome);
   else if (goOn(stream, config, outcome, now)) continueStream(STREAM_REQUEST);
   setEffectiveContext(root);
 }
@@ -272,7 +277,7 @@ function exposePrefill(row: u32, outcome: u32, ms: f64): void {
 
 // Whether the stream can go on now; else another call is out for it.
 function goOn(stream: usize, config: u32, outcome: u32, now: f64): bool {
-  if (outcome == CALL_DONE && splice(stream)) {
+  if (outcome == CALL_DONE && redirectDecode(stream, config, now) && splice(stream)) {
     goToDecode(stream, config, now);
     return true;
   }
@@ -293,25 +298,11 @@ function tryOther(stream: usize, config: u32, now: f64): bool {
   const leg = legOf(stream);
   const other = load<u32>(leg, LEG_OTHER_ROW);
   if (other == NO_ROW || load<u32>(leg, LEG_ATTEMPTS) >= ATTEMPTS_MAX) return false;
-  if (isSetAside(other, now) || callsOut() >= CALLS_MAX) return false;
+  if (!legOtherIsSame(stream) || isSetAside(other, now) || callsOut() >= CALLS_MAX) return false;
   legMoveToOther(stream);
   const mark = inboxMark();
   const isSent = readBody(stream) && prefillLeg(stream, config, now);
   inboxReset(mark);
   if (isSent) noteLeg(stream);
   return isSent;
-}
-
-// SGLang: the decode endpoint waits for blocks that will not come, and its body went out. A client that has no answer
-// yet gets one; one whose answer began sees it end.
-function endBothLegs(stream: usize): void {
-  forgetPrefix(stream);
-  forgetLeg(stream);
-  if (hasFlag(stream, F_RESPONDED)) {
-    closeStream(STREAM_REQUEST);
-    return;
-  }
-  releaseReservation(stream);
-  setPhase(stream, PHASE_REPLIED);
-  refuseText(REFUSED_PREFILL_FAILED, load<u32>(stream, S_API), T_PREFILL_FAILED);
 }

@@ -126,6 +126,15 @@ export function refuseText(index: u32, api: u32, message: usize): void {
   refuse(index, api, message, textBytes(message));
 }
 
+/** Refuses with an endpoint's own words, counted as `index`; `type` 0: nothing tells the body's type. */
+export function passOn(index: u32, status: u32, ptr: usize, bytes: u32, type: usize, typeBytes: u32): void {
+  replyHeadersBegin();
+  if (type != 0) replyHeader(H_CONTENT_TYPE, textBytes(H_CONTENT_TYPE), type, typeBytes);
+  const pairs = replyHeadersEnd();
+  countRefusal(index);
+  sendLocalResponse(status, T_DETAILS, ptr, bytes, pairs, replyHeadersBytes());
+}
+
 /** Answers a control request: a JSON body that the caller has written. */
 export function replyJson(status: u32, json: usize, bytes: u32): void {
   replyHeadersBegin();

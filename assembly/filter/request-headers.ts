@@ -18,6 +18,7 @@ import {
   H_EXPLAIN,
   H_FAIRNESS,
   H_FAIRNESS_ALIAS,
+  H_HEDGE,
   H_KV_SOURCE,
   H_MAX_RETRIES,
   H_METHOD,
@@ -206,8 +207,8 @@ function note(name: usize, bytes: u32): void {
 }
 
 // A bit for each steering header, those that a decision replaces too: a request may remain undecided.
-const STEERING: u32 = 13;
-const steeringNames: usize = memory.data(13 * 4, 4);
+const STEERING: u32 = 14;
+const steeringNames: usize = memory.data(14 * 4, 4);
 store<u32>(steeringNames, <u32>H_DESTINATION, 0);
 store<u32>(steeringNames, <u32>H_PREFILLER, 4);
 store<u32>(steeringNames, <u32>H_ENCODERS, 8);
@@ -221,6 +222,7 @@ store<u32>(steeringNames, <u32>H_RETRY_HEADER_NAMES, 36);
 store<u32>(steeringNames, <u32>H_RETRY_ON, 40);
 store<u32>(steeringNames, <u32>H_MAX_RETRIES, 44);
 store<u32>(steeringNames, <u32>H_EXPLAIN, 48);
+store<u32>(steeringNames, <u32>H_HEDGE, 52);
 
 function steering(name: usize, bytes: u32): u32 {
   for (let i: u32 = 0; i < STEERING; i++) {

@@ -1,10 +1,11 @@
 // Mode "inline" when something fails: the client sees a correct answer or one clear error, and nothing stays held.
 import { describe, expect, it, onTestFinished } from "vitest";
+import type { Bootstrap } from "../../cli/envoy-config.ts";
 import { open, PROTOCOLS, type Reply, ReplyCutError } from "./clients.ts";
 import { DECODE, disaggregation, PREFILL } from "./disagg.ts";
 import { ENVOY_VERSIONS, type Gateway, startGateway, until } from "./harness.ts";
 import { endpointStatus, settled, type Status } from "./status.ts";
-import { ask, inference, text } from "./support.ts";
+import { ask, inference, text, trustClients } from "./support.ts";
 import { after, answer, type Behaviour, echo, held, reset, silent, type Upstream } from "./upstream.ts";
 
 type Running = Gateway & { stop(): Promise<void> };
@@ -18,12 +19,18 @@ interface Fleet {
 }
 
 /** Two decoders that echo and two prefillers that answer well. */
-async function start(version: string, parameters: object = {}, ownRetries = true): Promise<Fleet> {
+async function start(
+  version: string,
+  parameters: object = {},
+  ownRetries = true,
+  edit: (bootstrap: Bootstrap) => void = () => undefined,
+): Promise<Fleet> {
   const gateway = await startGateway(version, {
     replicas: 4,
     snapshot: false,
     pluginConfig: disaggregation({ parameters: { mode: "inline", ...parameters } }),
     edit: (bootstrap) => {
+      edit(bootstrap);
       if (ownRetries) return;
       const route = inference(bootstrap).route_config.virtual_hosts[0]!.routes[0]!.route;
       delete (route as { retry_policy?: { retry_on?: string } }).retry_policy?.retry_on;
@@ -51,6 +58,7 @@ const FAILURES: [string, Behaviour, string][] = [
   ["answers what is no JSON", answer(200, "not json"), "malformed"],
   ["answers without parameters", answer(200, '{"id":"x"}'), "malformed"],
   ["answers with a list of them", answer(200, '{"kv_transfer_params":[1]}'), "malformed"],
+  ["answers parameters that are no JSON", answer(200, '{"kv_transfer_params":{"a":]}}'), "malformed"],
   ["answers cut JSON", answer(200, `{"kv_transfer_params":${PARAMS}`), "malformed"],
   [
     "answers more than is read",
@@ -237,6 +245,26 @@ describe.each(ENVOY_VERSIONS)("a decode endpoint that fails, on Envoy %s", (vers
     for (const reply of failed) expectOneError(reply);
     await settled(gateway);
   });
+
+  it.each(PROTOCOLS)(
+    "that is slow gets the body once, whoever asks for hedging, over %s",
+    async (protocol) => {
+      const { gateway, decoders } = await start(
+        version,
+        { decodeRetry: "connect-failure" },
+        false,
+        trustClients,
+      );
+      for (const decoder of decoders) decoder.behave(after(600, echo));
+      const headers = {
+        "x-envoy-hedge-on-per-try-timeout": "true",
+        "x-envoy-upstream-rq-per-try-timeout-ms": "100",
+      };
+      await ask(gateway, text(1), { protocol, headers });
+      expect(received(decoders).filter(isSpliced).length).toBe(1);
+      await settled(gateway);
+    },
+  );
 
   it("in the middle of its answer ends that", async () => {
     const { gateway, decoders } = await start(version);

@@ -28,6 +28,7 @@ const STEERING = [
   "x-envoy-retry-grpc-on",
   "x-envoy-retriable-status-codes",
   "x-envoy-retriable-header-names",
+  "x-envoy-hedge-on-per-try-timeout",
 ];
 const NOWHERE = "127.0.0.1:1";
 
