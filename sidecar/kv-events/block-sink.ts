@@ -18,10 +18,10 @@ export interface ChainRoot {
   /** The request's `cache_salt`; null = none. */
   readonly cacheSalt: string | null;
   /**
-   * What stands in the prompt that is no text (hashes of pictures and sounds, digests of embeddings), in order, each
-   * once. A chain with any is never a chain of text alone.
+   * Whether something stands in the prompt that is no text: pictures, sounds, embeddings. Which of them, the key tells:
+   * a list would grow with every block of a chain.
    */
-  readonly media: readonly string[];
+  readonly hasMedia: boolean;
 }
 
 /** A block whose place in a chain is known. Immutable but for `mark`. */

@@ -35,7 +35,7 @@ export class ChainRoots {
     const known = this.shared.get(text);
     if (known !== undefined) return known;
     if (this.shared.size >= SHARED_ROOTS_MAX) this.shared.clear();
-    const root = { key: digest(text), lora, cacheSalt, media: [] };
+    const root = { key: digest(text), lora, cacheSalt, hasMedia: false };
     this.shared.set(text, root);
     return root;
   }
@@ -49,9 +49,7 @@ function withoutLora(keys: readonly ExtraKey[] | null, loraName: string | null):
 /** A picture's offset counts for the key: the same picture elsewhere in equal placeholders is other content. */
 function withMedia(root: ChainRoot, keys: readonly ExtraKey[]): ChainRoot {
   if (keys.length === 0) return root;
-  const items = keys.map((key) => (typeof key === "string" ? key : key[0]));
-  const media = [...new Set([...root.media, ...items])];
-  return { ...root, key: digest(`${root.key} ${JSON.stringify(keys)}`), media };
+  return { ...root, key: digest(`${root.key} ${JSON.stringify(keys)}`), hasMedia: true };
 }
 
 /** 128 bits, so that keys of any input have one length. */

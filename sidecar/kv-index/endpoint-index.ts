@@ -124,7 +124,7 @@ export class EndpointIndex implements BudgetMember {
   stored({ rank }: ReplicaKey, block: CachedBlock, tier: Tier): void {
     const { root } = block;
     // A prompt with pictures is never text alone.
-    if (root.media.length > 0) return;
+    if (root.hasMedia) return;
     const engine = this.engineOf(rank);
     if (isUnnamedAdapter(root)) engine.unnamed += 1;
     else engine.cells.stored(block, TIERS.indexOf(tier));
@@ -132,7 +132,7 @@ export class EndpointIndex implements BudgetMember {
 
   removed({ rank }: ReplicaKey, block: CachedBlock, tier: Tier): void {
     const { root } = block;
-    if (root.media.length > 0) return;
+    if (root.hasMedia) return;
     const engine = this.engineOf(rank);
     if (isUnnamedAdapter(root)) engine.unnamed -= 1;
     else engine.cells.removed(block, TIERS.indexOf(tier));

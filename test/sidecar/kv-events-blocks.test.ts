@@ -24,7 +24,7 @@ describe("chains", () => {
     expect(view.sink.take()).toEqual(["stored gpu wx", "stored gpu yz", "stored gpu 12", "stored gpu 34"]);
     expect(chains(view)).toEqual(["wx", "wx34", "wxyz", "wxyz12"]);
     const c = [...view.sink.held.keys()].find(({ hash }) => hash === "c")!;
-    expect([c.startByte, c.endTokens, c.parent!.hash, c.root.media]).toEqual([4, 6, "b", []]);
+    expect([c.startByte, c.endTokens, c.parent!.hash, c.root.hasMedia]).toEqual([4, 6, "b", false]);
   });
 
   it("are exact as bytes where a block ends inside a character", () => {
@@ -233,12 +233,17 @@ describe("roots", () => {
       [["pic", 3], "s"],
       [["pic", -13], "digest"],
     ]);
-    expect([one.cacheSalt, one.media, two.cacheSalt, two.media]).toEqual([
-      "s",
-      ["pic"],
-      "s",
-      ["pic", "digest"],
+    expect([text, one, two].map(({ cacheSalt, hasMedia }) => [cacheSalt, hasMedia])).toEqual([
+      ["s", false],
+      ["s", true],
+      ["s", true],
     ]);
     expect(new Set([text, one, moved, two].map(({ key }) => key)).size).toBe(4);
+  });
+
+  it("have one size however many pictures stand before a block", () => {
+    const pictures = Array.from({ length: 2_000 }, (_, i) => [[`${i}`.padStart(64, "p"), 0]] as const);
+    const sizes = [1, 2_000].map((count) => JSON.stringify(rootOf(pictures.slice(0, count))).length);
+    expect(sizes[1]).toBe(sizes[0]);
   });
 });

@@ -115,7 +115,7 @@ export function addEntries(found: Map<bigint, number>, blocks: ReplicaBlocks): v
   });
   for (const block of tiers.keys()) {
     const { root } = block;
-    if (root.media.length > 0 || root.lora?.startsWith("#")) continue;
+    if (root.hasMedia || root.lora?.startsWith("#")) continue;
     const chain: CachedBlock[] = [];
     for (let at: CachedBlock | null = block; at !== null; at = at.parent) chain.unshift(at);
     if (!chain.every((each) => tiers.has(each))) continue;
