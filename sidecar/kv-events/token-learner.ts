@@ -224,7 +224,9 @@ export class TokenLearner {
   private async learnPieces(server: TokenServer, text: string): Promise<Tokenized> {
     const told = await server.tokenize(text);
     told.tokens.forEach((id, index) => {
-      const bytes = this.form === null ? null : pieceBytes(told.pieces[index] ?? "", this.form);
+      // Not every replica of a pool spells tokens: one that does not says nothing of their bytes.
+      const piece = told.pieces[index];
+      const bytes = this.form === null || piece === undefined ? null : pieceBytes(piece, this.form);
       if (bytes !== null) this.table.add(id, bytes);
     });
     return told;

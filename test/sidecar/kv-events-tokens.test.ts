@@ -280,6 +280,13 @@ describe("learning from a server", () => {
     expect(asked).toHaveBeenCalled();
   });
 
+  it("learns nothing from a server that does not spell tokens after one that does", async () => {
+    const learner = new TokenLearner(SILENT);
+    await learner.learn(new FakeTokenServer(), [encode("a")]);
+    await learner.learn(new FakeTokenServer("none", "other"), [encode("caf\u{1f9d1}\u{1f3ff}")]);
+    for (let id = 0; id < VOCABULARY_SIZE; id++) expect(learner.table.lengthOf(id)).not.toBe(0);
+  });
+
   it("waits for a server that restarts, a second at a time, and for no other", async () => {
     let nowMs = 0;
     const slept: number[] = [];
