@@ -25,6 +25,8 @@ export const GROUPS_MAX = 64;
 export const DEPTH_MAX = 8;
 /** Data-parallel ranks of one replica. */
 export const RANKS_MAX = 64;
+/** ZeroMQ sockets of the process, the most that its library takes. An engine beyond is tried again every 5 s. */
+export const SOCKETS_MAX = 65_535;
 /** Blocks kept of one replica and rank unless configured. Further ones are left out: DEGRADED(too-many-blocks). */
 export const BLOCKS_MAX = 262_144;
 /** Highest number of blocks that can be configured to be kept. */

@@ -1,17 +1,26 @@
 // The ZeroMQ library, loaded when the first subscription needs it: it is native code that most sidecars never run.
 import type * as Zeromq from "zeromq";
 import { ZeromqMissingError } from "../errors.ts";
+import { SOCKETS_MAX } from "./limits.ts";
 
 /** Its socket classes. */
 export type ZeromqLibrary = Pick<typeof Zeromq, "Subscriber" | "Dealer">;
 
 let loading: Promise<ZeromqLibrary> | undefined;
 
-/** @throws ZeromqMissingError when it is not installed, or not for this system */
+/**
+ * Loads it. A subscription takes three sockets, a replay three more; the library's own limit of 1,023 a process would
+ * end at 341 engines.
+ * @throws ZeromqMissingError when it is not installed, or not for this system
+ */
 export function loadZeromq(): Promise<ZeromqLibrary> {
   loading ??= import("zeromq").then(
     // The module is CommonJS: all its names are on the default export.
-    (library): ZeromqLibrary => library.default,
+    ({ default: library }): ZeromqLibrary => {
+      // It counts from the first socket on.
+      library.context.maxSockets = SOCKETS_MAX;
+      return library;
+    },
     (error: unknown) => {
       loading = undefined;
       throw new ZeromqMissingError(error);
