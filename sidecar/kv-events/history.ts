@@ -3,6 +3,7 @@ import { BadEventError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { decodeBatch } from "./decode.ts";
 import type { KvEventBatch } from "./events.ts";
+import { type LoopShare, PROCESS_LOOP } from "./loop-share.ts";
 import { StreamPosition } from "./position.ts";
 import type { ReplayedMessage, ReplayEnd, TakeReplayed } from "./replay.ts";
 import type { ReplicaBlocks } from "./replica-blocks.ts";
@@ -10,8 +11,6 @@ import type { ReplicaState } from "./replica-state.ts";
 
 /** Replays that bring no new batch, after which nobody answers. */
 const REPLAY_ATTEMPTS_MAX = 3;
-/** Messages applied in one turn of the event loop. */
-const MESSAGES_PER_TURN = 64;
 
 /** What a history works with. */
 export interface HistoryContext {
@@ -23,15 +22,17 @@ export interface HistoryContext {
   /** Makes the tokens of a batch known before it is applied, never rejects; null = nothing is to be learnt. */
   readonly learn: ((batch: KvEventBatch) => Promise<void>) | null;
   readonly signal: AbortSignal;
+  /** By default the process's own. */
+  readonly loop?: LoopShare;
 }
-
-/** Asks the engine for its batches from a number on. */
-export type AskReplay = (start: number, take: TakeReplayed) => Promise<ReplayEnd>;
 
 /**
  * Why batches are asked for: the connection is new, nothing came for a while, or something is known to be missing.
  */
 export type Cause = "connected" | "idle" | "missing";
+
+/** Asks the engine for its batches from a number on. */
+export type AskReplay = (start: number, take: TakeReplayed, cause: Cause) => Promise<ReplayEnd>;
 
 /** A batch that cannot be applied yet. */
 export interface SeenBatch {
@@ -76,10 +77,12 @@ export class EventHistory {
   /** From the engine's writing to our applying of the last live batch, by both clocks, seconds; NaN before. */
   lagSeconds = Number.NaN;
   private readonly position = new StreamPosition();
-  private turnMessages = 0;
+  private readonly loop: LoopShare;
   private reported = "";
 
-  constructor(private readonly context: HistoryContext) {}
+  constructor(private readonly context: HistoryContext) {
+    this.loop = context.loop ?? PROCESS_LOOP;
+  }
 
   /**
    * Takes a live message.
@@ -96,6 +99,7 @@ export class EventHistory {
       this.countBad(new BadEventError("message", "malformed", "the frames topic, sequence number, batch"));
       return "missing";
     }
+    await this.loop.rest();
     const batch = this.decode(payload);
     if (batch === null) {
       if (isReplayable) return "missing";
@@ -135,14 +139,6 @@ export class EventHistory {
     await this.apply(seen.sequence, seen.batch);
   }
 
-  /** Lets other work of the process run now and then. */
-  async yieldTurn(): Promise<void> {
-    this.turnMessages += 1;
-    if (this.turnMessages < MESSAGES_PER_TURN) return;
-    this.turnMessages = 0;
-    await new Promise((resolve) => setImmediate(resolve));
-  }
-
   /** Over a new connection nobody knows what was missed; over the old one the numbers tell. */
   private goOnUnanswered(wasAsked: boolean, cause: Cause): void {
     if (this.position.anchor === null) this.context.state.fault("history-lost");
@@ -174,7 +170,7 @@ export class EventHistory {
     this.counts.replays += 1;
     let isEmpty = true;
     let isOther = false;
-    const end = await ask(anchor?.sequence ?? 0, (message) => {
+    const take: TakeReplayed = (message) => {
       const isFirst = isEmpty;
       isEmpty = false;
       if (!isFirst) return this.takeReplayed(message);
@@ -186,7 +182,8 @@ export class EventHistory {
       // The first that the engine has is later than what is asked for.
       if (message.sequence !== this.position.next || anchor !== null) this.loseHistory(message.sequence);
       return this.takeReplayed(message);
-    });
+    };
+    const end = await ask(anchor?.sequence ?? 0, take, cause);
     if (isOther) {
       this.restart();
       return "other-engine";
@@ -216,6 +213,8 @@ export class EventHistory {
   }
 
   private async takeReplayed({ sequence, payload }: ReplayedMessage): Promise<"go on" | "stop"> {
+    await this.loop.rest();
+    if (this.context.signal.aborted) return "stop";
     if (sequence < this.position.next) return "go on";
     if (sequence > this.position.next) return "stop";
     const batch = this.decode(payload);
@@ -225,7 +224,6 @@ export class EventHistory {
       await this.apply(sequence, batch);
       this.counts.replayedBatches += 1;
     }
-    await this.yieldTurn();
     return this.context.signal.aborted ? "stop" : "go on";
   }
 
@@ -237,7 +235,14 @@ export class EventHistory {
     if (sequence === 0) this.empty();
     this.position.accept(sequence, batch.timeSeconds);
     this.counts.batches += 1;
-    for (const event of batch.events) blocks.apply(event);
+    for (const event of batch.events) {
+      for (const _ of blocks.applyInParts(event)) {
+        const rest = this.loop.rest();
+        if (rest !== null) await rest;
+        // The view is cleared then, and told of no more.
+        if (signal.aborted) return;
+      }
+    }
   }
 
   private passOver(sequence: number): void {

@@ -34,9 +34,11 @@ export const BLOCKS_CONFIGURED_MAX = 4_194_304;
 /** Roots that equal chains share one object of. When there are more, sharing starts anew; nothing is lost. */
 export const SHARED_ROOTS_MAX = 16_384;
 /** Messages that wait unread in a live subscription. Beyond it the engine keeps them, and drops at its own limit. */
-export const LIVE_MESSAGES_MAX = 1_024;
+export const LIVE_MESSAGES_MAX = 256;
 /** Messages that wait unread in a replay. Beyond it the engine drops some, and they are asked for again. */
-export const REPLAY_MESSAGES_MAX = 16_384;
+export const REPLAY_MESSAGES_MAX = 4_096;
+/** Engines of the process that are asked at once for all that they keep. Further ones are catching up meanwhile. */
+export const LONG_REPLAYS_MAX = 2;
 /** Token ids whose bytes are kept: ids are below it. A higher id is unknown. */
 export const TOKEN_IDS_MAX = 2_097_152;
 /** Bytes of a tokenizer.json (Gemma's has 33 MB). A larger one is refused. */

@@ -1,5 +1,7 @@
 // Asks an engine for the batches that it still has, from a number on.
+import type { Dealer } from "zeromq";
 import { LIVE_MESSAGES_MAX, MESSAGE_BYTES_MAX, REPLAY_MESSAGES_MAX } from "./limits.ts";
+import type { Turns } from "./turns.ts";
 import { isEndMark, isNothingReceived, readSequence, type ZeromqLibrary, writeSequence } from "./zeromq.ts";
 
 /** One batch of a replay. */
@@ -20,6 +22,8 @@ export interface ReplayTarget {
   readonly timeoutMs: number;
   /** Ends the wait early. */
   readonly signal: AbortSignal;
+  /** Of those who may ask at once; null = without. Whoever cannot be reached takes none. */
+  readonly turns: Turns | null;
 }
 
 /**
@@ -49,22 +53,46 @@ export async function requestReplay(
   target.signal.addEventListener("abort", close);
   try {
     if (target.signal.aborted) return "timeout";
-    dealer.connect(target.endpoint);
-    await dealer.send(["", writeSequence(start)]);
-    for (;;) {
-      const frames = await dealer.receive();
-      const number = frames.at(-2);
-      if (isEndMark(number)) return "end";
-      const sequence = readSequence(number);
-      // Whoever answers with something else is no engine, and may go on for ever.
-      if (sequence === null) return "timeout";
-      if ((await take({ sequence, payload: frames.at(-1)! })) === "stop") return "stopped";
+    if (target.turns === null) {
+      dealer.connect(target.endpoint);
+      return await ask(dealer, start, take);
     }
+    const isReached = await connect(dealer, target);
+    return isReached ? await target.turns.do(() => ask(dealer, start, take)) : "timeout";
   } catch (error) {
     if (isNothingReceived(error) || target.signal.aborted) return "timeout";
     throw error;
   } finally {
     target.signal.removeEventListener("abort", close);
     if (!dealer.closed) dealer.close();
+  }
+}
+
+/** @returns false: nobody is there, or the wait was ended */
+function connect(dealer: Dealer, { endpoint, timeoutMs, signal }: ReplayTarget): Promise<boolean> {
+  return new Promise((resolve) => {
+    const end = (isReached: boolean) => (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", given);
+      resolve(isReached);
+    };
+    const given = end(false);
+    const timer = setTimeout(given, timeoutMs);
+    signal.addEventListener("abort", given);
+    dealer.events.on("handshake", end(true));
+    dealer.connect(endpoint);
+  });
+}
+
+async function ask(dealer: Dealer, start: number, take: TakeReplayed): Promise<ReplayEnd> {
+  await dealer.send(["", writeSequence(start)]);
+  for (;;) {
+    const frames = await dealer.receive();
+    const number = frames.at(-2);
+    if (isEndMark(number)) return "end";
+    const sequence = readSequence(number);
+    // Whoever answers with something else is no engine, and may go on for ever.
+    if (sequence === null) return "timeout";
+    if ((await take({ sequence, payload: frames.at(-1)! })) === "stop") return "stopped";
   }
 }

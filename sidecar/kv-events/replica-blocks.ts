@@ -26,6 +26,8 @@ export interface BlockCounts {
   ignored: number;
 }
 
+/** Blocks of an event that are looked at without a break, about a millisecond's work. */
+const PART_BLOCKS = 256;
 const NO_BYTES = new Uint8Array(0);
 /**
  * Texts of blocks that come one after the other share an array of this many bytes: an array each would cost more than
@@ -102,18 +104,24 @@ export class ReplicaBlocks {
   }
 
   apply(event: KvEvent): void {
+    for (const _ of this.applyInParts(event));
+  }
+
+  /** The same, with a break after every PART_BLOCKS blocks, and at the end; in a break nothing else may be applied. */
+  *applyInParts(event: KvEvent): Generator<void> {
     switch (event.kind) {
       case "stored":
-        this.store(event);
+        yield* this.store(event);
         break;
       case "removed":
-        this.remove(event);
+        yield* this.remove(event);
         break;
       case "cleared":
         this.counts.cleared += 1;
         this.clear();
         this.options.state.emptied();
     }
+    yield;
   }
 
   /** Forgets everything. What was wrong with the view stays said: `ReplicaState.emptied` takes it back. */
@@ -133,7 +141,7 @@ export class ReplicaBlocks {
     }
   }
 
-  private store(event: BlockStored): void {
+  private *store(event: BlockStored): Generator<void> {
     this.counts.stored += 1;
     if (!isFullAttention(event.groupKind)) this.otherGroups.add(event.group);
     if (event.tier === null || this.otherGroups.has(event.group)) {
@@ -153,6 +161,7 @@ export class ReplicaBlocks {
       if (hasPlace) hasPlace = this.place(block, parent, event, index);
       this.addCopy(block, tier, event.group);
       parent = block;
+      if (index % PART_BLOCKS === PART_BLOCKS - 1) yield;
     }
   }
 
@@ -225,7 +234,7 @@ export class ReplicaBlocks {
     this.options.sink.stored(this.options.replica, block as CachedBlock, TIERS[tier]!);
   }
 
-  private remove(event: BlockRemoved): void {
+  private *remove(event: BlockRemoved): Generator<void> {
     this.counts.removed += 1;
     if (event.tier === null || this.otherGroups.has(event.group)) {
       this.counts.ignored += 1;
@@ -233,7 +242,8 @@ export class ReplicaBlocks {
     }
     const tier = TIERS.indexOf(event.tier);
     const slot = event.group * TIERS.length + tier;
-    for (const hash of event.hashes) {
+    for (const [index, hash] of event.hashes.entries()) {
+      if (index % PART_BLOCKS === PART_BLOCKS - 1) yield;
       const block = this.blocks.get(hash);
       if (block === undefined || (block.copies[slot] ?? 0) === 0) {
         this.counts.unmatched += 1;

@@ -1,8 +1,9 @@
 // Follows the KV events of one engine over ZeroMQ: a live subscription, and replays of what it missed.
 import type { Subscriber as SubscriberSocket } from "zeromq";
 import { type AskReplay, type Cause, EventHistory, type HistoryContext, type SeenBatch } from "./history.ts";
-import { LIVE_MESSAGES_MAX, MESSAGE_BYTES_MAX } from "./limits.ts";
+import { LIVE_MESSAGES_MAX, LONG_REPLAYS_MAX, MESSAGE_BYTES_MAX } from "./limits.ts";
 import { requestReplay } from "./replay.ts";
+import { Turns } from "./turns.ts";
 import { isNothingReceived, loadZeromq, readSequence, type ZeromqLibrary } from "./zeromq.ts";
 
 /** How often a subscription without messages looks whether it has something else to do. */
@@ -14,6 +15,9 @@ const RECONNECT_FIRST_MS = 100;
 const RECONNECT_LAST_MS = 5_000;
 /** A peer that does not answer ZeroMQ's own pings for this long is gone. */
 const HEARTBEAT_MS = 5_000;
+
+/** A sidecar that starts asks every engine for all that it keeps, which may be hundreds of MB each. */
+const LONG_REPLAYS = new Turns(LONG_REPLAYS_MAX);
 
 /** Where an engine publishes, and how patient to be. */
 export interface SubscriberSettings {
@@ -68,7 +72,6 @@ export class Subscriber {
       const frames = await this.receive(socket);
       if (frames !== null) await this.takeLive(ask, frames);
       else if (this.connected) await this.askIfDue(ask);
-      await this.history.yieldTurn();
     }
   }
 
@@ -107,7 +110,10 @@ export class Subscriber {
     const { replayEndpoint: endpoint, replayTimeoutMs: timeoutMs } = this.settings;
     if (endpoint === null) return null;
     const target = { endpoint, timeoutMs, signal: this.stopping.signal };
-    return (start, take) => requestReplay(zeromq, target, start, take);
+    return (start, take, cause) => {
+      const isLong = start === 0 || cause === "connected";
+      return requestReplay(zeromq, { ...target, turns: isLong ? LONG_REPLAYS : null }, start, take);
+    };
   }
 
   /** null = nothing came within POLL_MS, or the subscription ends. */

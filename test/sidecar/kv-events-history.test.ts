@@ -168,10 +168,10 @@ describe("a history with replays", () => {
     const it = subject();
     const whole = engine.kept;
     let calls = 0;
-    const ask: AskReplay = (start, take) => {
+    const ask: AskReplay = (start, take, cause) => {
       calls += 1;
       engine.kept = calls === 1 ? whole.filter(({ sequence }) => sequence !== 4) : whole;
-      return engine.ask(start, take);
+      return engine.ask(start, take, cause);
     };
     await it.history.recover(ask, "connected");
     expect([it.outcome, engine.asked]).toEqual(["EXACT 10", [0, 3]]);
