@@ -3,6 +3,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { describe, expect, it, onTestFinished } from "vitest";
 import * as wire from "../../assembly/wire/prompt-programs.ts";
+import { TimeoutError } from "../../sidecar/errors.ts";
 import type { ReplicaConfig } from "../../host-sim/model-server/replica-types.ts";
 import type { TokenTable } from "../../sidecar/kv-events/token-table.ts";
 import { TokenLearner } from "../../sidecar/kv-events/token-learner.ts";
@@ -47,6 +48,19 @@ async function startFake(answers: Record<string, [number, unknown]>): Promise<{
   return { address: `127.0.0.1:${(server.address() as AddressInfo).port}`, asked };
 }
 
+/** Answers with a byte every 100 ms and never ends. */
+async function startDripping(): Promise<string> {
+  const server = createServer((_, response) => {
+    response.writeHead(200);
+    const drip = setInterval(() => response.write(" "), 100);
+    response.on("close", () => clearInterval(drip));
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  onTestFinished(() => server.closeAllConnections());
+  onTestFinished(() => void server.close());
+  return `127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
 /** Bytes of ids below 256. */
 const bytesOf = async (tokens: readonly number[]): Promise<Uint8Array | null> =>
   tokens.some((id) => id > 255) ? null : Uint8Array.from(tokens);
@@ -55,6 +69,11 @@ const USER: Message[] = [{ role: "user", content: "a" }];
 const RENDER = "/v1/chat/completions/render";
 
 describe("a server", () => {
+  it("that answers byte by byte for ever is not waited for", async () => {
+    const renderer = new HttpRenderer(await startDripping(), "m", () => CREDENTIALS, bytesOf);
+    await expect(renderer.chat(USER)).rejects.toThrow(TimeoutError);
+  });
+
   it("is asked by the path of its chat where it has that", async () => {
     const { address, asked } = await startFake({ [RENDER]: [200, { token_ids: [65, 66] }] });
     const renderer = new HttpRenderer(address, "m", () => ({ tls: null, token: "secret" }), bytesOf);
