@@ -198,9 +198,12 @@ function unite(first: ModelPrompts, all: readonly ModelPrompts[]): ModelPrompts 
   const isMixed = all.some(({ isAdapter }) => isAdapter !== first.isAdapter);
   const unknown = new Map<number, PromptReason>();
   let program: PromptProgram | null = isMixed ? null : first.program;
-  for (const one of all) {
-    if (program !== null) program = meet(program, one.program);
-    for (const [index, reason] of one.unknown) unknown.set(index, reason);
+  // Replicas on which one program holds share its object.
+  for (const one of new Set(all.map((found) => found.program))) {
+    if (program !== null) program = meet(program, one);
+  }
+  for (const one of new Set(all.map((found) => found.unknown))) {
+    for (const [index, reason] of one) unknown.set(index, reason);
   }
   if (program === null) return { ...first, ...unknownProgram(first, "replicas-differ") };
   const isSure = rendersChat(program);

@@ -90,6 +90,7 @@ export function isEmpty({ literals }: PromptProgram): boolean {
  * @returns null where they contradict each other: a literal, or a trim, is another one
  */
 export function meet(a: PromptProgram, b: PromptProgram): PromptProgram | null {
+  if (a === b) return a;
   const literals: (Uint8Array | null)[] = [];
   for (const [index, literal] of a.literals.entries()) {
     const other = b.literals[index] ?? null;
@@ -106,12 +107,19 @@ export function meet(a: PromptProgram, b: PromptProgram): PromptProgram | null {
   return { flags, literals };
 }
 
+/** Keys of programs: all models of all replicas may share one, and are compared at each look. */
+const keys = new WeakMap<PromptProgram, string>();
+
 /** Equal for equal programs only. */
-export function programKey({ flags, literals }: PromptProgram): string {
-  const texts = literals.map((literal) =>
+export function programKey(program: PromptProgram): string {
+  const known = keys.get(program);
+  if (known !== undefined) return known;
+  const texts = program.literals.map((literal) =>
     literal === null ? null : Buffer.from(literal).toString("latin1"),
   );
-  return JSON.stringify([flags, texts]);
+  const key = JSON.stringify([program.flags, texts]);
+  keys.set(program, key);
+  return key;
 }
 
 /**
