@@ -52,6 +52,10 @@ export class ReplicaState {
     this.tell();
   }
 
+  has(fault: Fault): boolean {
+    return this.faults.has(fault);
+  }
+
   /** The engine's cache is empty, and so is the view: nothing is wrong with it any more. */
   emptied(): void {
     this.faults.clear();

@@ -48,7 +48,8 @@ class FakeEngine {
 interface Subject extends View {
   readonly history: EventHistory;
   live(engine: FakeEngine, ...sequences: number[]): Promise<void>;
-  garbage(sequence: number | null): Promise<void>;
+  /** @returns whether it is asked for */
+  garbage(sequence: number | null): Promise<boolean>;
   recover(engine: FakeEngine | null, cause: Cause): Promise<void>;
   /** State and number of blocks. */
   readonly outcome: string;
@@ -69,9 +70,8 @@ function subject(isReplayed = true): Subject {
           await history.recover(isReplayed ? engine.ask : null, "missing", found);
       }
     },
-    garbage: async (sequence) => {
-      await history.takeLive(sequence, Buffer.from("garbage"), isReplayed);
-    },
+    garbage: async (sequence) =>
+      (await history.takeLive(sequence, Buffer.from("garbage"), isReplayed)) === "missing",
     recover: (engine, cause) => history.recover(engine?.ask ?? null, cause),
     get outcome(): string {
       return `${view.state} ${heldInView(view.blocks).length}`;
@@ -190,6 +190,19 @@ describe("a history with replays", () => {
     expect([it.outcome, it.history.counts.bad]).toEqual(["DEGRADED(bad-event) 5", 3]);
     await it.live(new FakeEngine(3_000), 0);
     expect(it.outcome).toBe("EXACT 1");
+  });
+
+  it("does not ask for each message of an engine that writes garbage, and does again once all is known", async () => {
+    const engine = new FakeEngine().publish(2);
+    const it = subject();
+    await it.recover(engine, "connected");
+    expect(await it.garbage(3)).toBe(true);
+    engine.kept[3] = { sequence: 3, payload: Buffer.from("garbage") };
+    await it.recover(engine, "missing");
+    expect([await it.garbage(4), await it.garbage(5), await it.garbage(9)]).toEqual([false, false, true]);
+    expect(it.outcome).toBe("DEGRADED(bad-event) 3");
+    it.blocks.apply({ kind: "cleared" });
+    expect([it.outcome, await it.garbage(6)]).toEqual(["EXACT 0", true]);
   });
 
   it("gives a replay three attempts, then starts with what it has", async () => {
