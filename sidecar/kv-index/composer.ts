@@ -3,7 +3,7 @@ import * as wire from "../../assembly/wire/kv-deltas.ts";
 import { BatchWriter, type SlotPlace } from "./batch-writer.ts";
 import { EndpointIndex, type IndexReason, type Told } from "./endpoint-index.ts";
 import type { KvIndex } from "./kv-index.ts";
-import { COPY_AGAIN_AFTER_MS } from "./limits.ts";
+import { COPY_AGAIN_AFTER_MS, TAKEN_OUT_MAX } from "./limits.ts";
 
 /** Room that each endpoint's state may take: KV_BEGIN, KV_DEGRADED and a digest. */
 const STATE_BYTES = 2 * wire.KV_SECTION_BYTES + 8;
@@ -68,7 +68,7 @@ export class BatchComposer {
    */
   compose(places: ReadonlyMap<string, SlotPlace>, nowMs: number, isHeartbeat: boolean): boolean {
     this.writer.reset();
-    this.hasMore = false;
+    this.hasMore = this.takeOut();
     const listed = this.list(places);
     for (const each of listed) this.tellState(each, isHeartbeat);
     if (isHeartbeat) this.readmit(listed);
@@ -109,6 +109,15 @@ export class BatchComposer {
     }
     this.turn = listed.length === 0 ? 0 : (this.turn + 1) % listed.length;
     return [...listed.slice(this.turn), ...listed.slice(0, this.turn)];
+  }
+
+  /** Takes out what engines lost. @returns whether there is more of it */
+  private takeOut(): boolean {
+    let left = TAKEN_OUT_MAX;
+    for (const endpoint of this.index.endpoints.values()) {
+      if (left > 0) left -= endpoint.takeOut(left);
+    }
+    return left === 0;
   }
 
   private lose(endpoint: EndpointIndex): void {

@@ -5,6 +5,7 @@ import { DEGRADED_REASONS, type DegradedReason } from "../kv-events/replica-stat
 import { CellTable } from "./cell-table.ts";
 import { EngineCells, isUnnamedAdapter } from "./engine-cells.ts";
 import type { BudgetMember } from "./entry-budget.ts";
+import { LEAVING_BLOCKS_MAX } from "./limits.ts";
 
 /** Why an endpoint is not matched exactly: what its views say, or else a reason of the index. */
 export const INDEX_REASONS = [
@@ -38,7 +39,7 @@ export interface Told {
 }
 
 interface Engine {
-  readonly cells: EngineCells;
+  cells: EngineCells;
   degraded: DegradedReason | null;
   /** Copies of blocks of unnamed adapters. */
   unnamed: number;
@@ -52,6 +53,8 @@ export class EndpointIndex implements BudgetMember {
   /** null = nothing was told of it, or its slot is not known. */
   told: Told | null = null;
   private readonly engines = new Map<number, Engine>();
+  /** What engines lost or took with them, and is still counted. */
+  private readonly leaving: EngineCells[] = [];
 
   /**
    * @param address "ip:port"
@@ -73,6 +76,7 @@ export class EndpointIndex implements BudgetMember {
   get bytes(): number {
     let sum = this.table.bytes;
     for (const { cells } of this.engines.values()) sum += cells.bytes;
+    for (const cells of this.leaving) sum += cells.bytes;
     return sum;
   }
 
@@ -92,6 +96,7 @@ export class EndpointIndex implements BudgetMember {
       }
     }
     if (first !== null) return first;
+    if (this.leaving.length > 0) return "catching-up";
     if (unnamed > 0) return "unnamed-adapter";
     return this.isLeftOut || this.table.isFull ? "index-full" : null;
   }
@@ -138,13 +143,38 @@ export class EndpointIndex implements BudgetMember {
     else engine.cells.removed(block, TIERS.indexOf(tier));
   }
 
+  /** What no other engine holds is gone at once, the rest by `takeOut`. */
   cleared(rank: number): void {
     const engine = this.engineOf(rank);
     engine.unnamed = 0;
     let others = 0;
     for (const other of this.engines.values()) if (other !== engine) others += other.cells.size;
-    if (others === 0) this.table.clear();
-    engine.cells.clear(others === 0);
+    if (others === 0) {
+      this.table.clear();
+      this.leaving.length = 0;
+    } else if (engine.cells.size > 0) {
+      this.leaving.push(engine.cells);
+    }
+    engine.cells = new EngineCells(this.table);
+    let left = 0;
+    for (const { size } of this.leaving) left += size;
+    for (; left > LEAVING_BLOCKS_MAX; left -= this.leaving.shift()!.size) this.leaving[0]!.takeOut(Infinity);
+  }
+
+  /**
+   * Goes on taking out what engines lost.
+   * @param max blocks to look at
+   * @returns blocks that were looked at, less than `max` = there are no more
+   */
+  takeOut(max: number): number {
+    let done = 0;
+    while (done < max && this.leaving.length > 0) {
+      const left = max - done;
+      const taken = this.leaving[0]!.takeOut(left);
+      if (taken < left) this.leaving.shift();
+      done += taken;
+    }
+    return done;
   }
 
   setState(rank: number, degraded: DegradedReason | null): void {

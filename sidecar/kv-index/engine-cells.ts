@@ -54,6 +54,8 @@ export class EngineCells {
   /** First of the nodes that are free again, chained by `parent`. */
   private free = NONE;
   private live = 0;
+  /** Nodes from the first on that `takeOut` looked at. */
+  private takenOut = 0;
 
   constructor(private readonly table: CellTable) {}
 
@@ -85,16 +87,20 @@ export class EngineCells {
     this.forgetUnused(node);
   }
 
-  /** Takes all that it counts out of the table, and forgets it. @param isTableCleared there is nothing to take out */
-  clear(isTableCleared: boolean): void {
-    if (!isTableCleared) {
-      for (let node = 0; node < this.blocks.length; node++) {
-        if (this.blocks[node] !== null && this.reach[node]! < OUT_OF_REACH) {
-          this.recount(node, this.reach[node]!, OUT_OF_REACH);
-        }
+  /**
+   * Takes what it counts out of the table, in as many calls as it takes; nothing else may be called from the first on.
+   * @param max blocks of one call
+   * @returns blocks that were looked at, less than `max` = that was all
+   */
+  takeOut(max: number): number {
+    const from = this.takenOut;
+    this.takenOut = Math.min(this.blocks.length, from + max);
+    for (let node = from; node < this.takenOut; node++) {
+      if (this.blocks[node] !== null && this.reach[node]! < OUT_OF_REACH) {
+        this.recount(node, this.reach[node]!, OUT_OF_REACH);
       }
     }
-    Object.assign(this, new EngineCells(this.table));
+    return this.takenOut - from;
   }
 
   /** Makes a block's node, after those of the blocks before it that nobody holds. */

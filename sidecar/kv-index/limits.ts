@@ -4,6 +4,13 @@
 export const TABLE_ENTRIES_MAX = 1_048_576;
 /** Changes of an endpoint that wait, if it has fewer entries than these; more than both are sent as a copy instead. */
 export const PENDING_CHANGES_MIN = 1_024;
+/**
+ * Blocks of engines that lost their cache beside other engines of their endpoint are taken out of its table so many
+ * with each batch: all at once would hold everything else up.
+ */
+export const TAKEN_OUT_MAX = 4_096;
+/** Of them as many wait in one endpoint; more are taken out at once. */
+export const LEAVING_BLOCKS_MAX = 1_048_576;
 /** Share of KV_ENTRIES_MAX up to which an endpoint that was left out is taken in again. */
 export const READMIT_SHARE = 0.95;
 /** Shortest time between two batches while changes do not fill one. */

@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { BlockStored, Tier } from "../../sidecar/kv-events/events.ts";
 import { TIERS } from "../../sidecar/kv-events/events.ts";
 import { TokenTable } from "../../sidecar/kv-events/token-table.ts";
+import { TAKEN_OUT_MAX } from "../../sidecar/kv-index/limits.ts";
 import { cellKeys, PLAIN_ROOT } from "../envoy/kv-batches.ts";
 import { removedEvent, storedEvent } from "./kv-events-support.ts";
 import { IndexSetting } from "./kv-index-support.ts";
@@ -146,6 +147,41 @@ describe("several ranks of one endpoint", () => {
     two.blocks.apply(stored("z", TEXT.subarray(0, 64), 64));
     two.blocks.clear();
     expect(setting.index.endpoints.size).toBe(0);
+  });
+
+  it("are catching up while what one of them lost is taken out, some of it with each batch", () => {
+    const setting = new IndexSetting();
+    const [one, two] = [setting.follow(A, 0), setting.follow(A, 1)];
+    const blocks = 2.5 * TAKEN_OUT_MAX;
+    const hashes = Array.from({ length: blocks }, (_, index) => BigInt(index + 1));
+    const tokens = new Array<number>(64 * blocks).fill(65);
+    two.blocks.apply({ ...storedEvent("", ""), hashes, tokens, blockTokens: 64 });
+    one.blocks.apply(stored("ab", TEXT.subarray(0, 128), 64));
+    setting.pushAll();
+    const counts = [blocks + 2];
+    expect(setting.slot(A)!.entries.size).toBe(counts[0]);
+    two.blocks.clear();
+    two.blocks.apply(stored("a", TEXT.subarray(0, 64), 64));
+    const states: string[] = [];
+    do {
+      setting.push();
+      counts.push(setting.index.endpoints.get(A)!.entries);
+      states.push(setting.slot(A)!.state);
+    } while (setting.composer.hasMore);
+    expect(counts.slice(0, 4)).toEqual([0, 1, 2].map((step) => blocks + 2 - step * TAKEN_OUT_MAX).concat(2));
+    expect([states[0], states.at(-1)]).toEqual(["degraded", "exact"]);
+    expect(setting.slot(A)!.entries).toEqual(setting.expected(A));
+  });
+
+  it("have no end of what they lost when none of them holds anything", () => {
+    const setting = new IndexSetting();
+    const [one, two] = [setting.follow(A, 0), setting.follow(A, 1)];
+    for (const each of [one, two]) each.blocks.apply(stored("ab", TEXT.subarray(0, 128), 64));
+    setting.pushAll();
+    for (const each of [one, two]) each.blocks.clear();
+    one.blocks.apply(stored("a", TEXT.subarray(0, 64), 64));
+    expect(cells(setting, TEXT)).toEqual([[64, "gpu", 64]]);
+    expect(setting.slot(A)!.state).toBe("exact");
   });
 });
 
