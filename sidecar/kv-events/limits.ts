@@ -31,6 +31,12 @@ export const SOCKETS_MAX = 65_535;
 export const BLOCKS_MAX = 262_144;
 /** Highest number of blocks that can be configured to be kept. */
 export const BLOCKS_CONFIGURED_MAX = 4_194_304;
+/**
+ * Text kept of one replica and rank: so much for each of its blocks, and at least so much in all (30 million tokens of
+ * English). Blocks beyond have none, as if they were too many: DEGRADED(too-many-blocks).
+ */
+export const VIEW_TEXT_BYTES_A_BLOCK = 512;
+export const VIEW_TEXT_BYTES_MIN = 134_217_728;
 /** Roots that equal chains share one object of. When there are more, sharing starts anew; nothing is lost. */
 export const SHARED_ROOTS_MAX = 16_384;
 /** Messages that wait unread in a live subscription. Beyond it the engine keeps them, and drops at its own limit. */

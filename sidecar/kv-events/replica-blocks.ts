@@ -12,6 +12,7 @@ import {
   type Tier,
   TIERS,
 } from "./events.ts";
+import * as limits from "./limits.ts";
 import type { ReplicaState } from "./replica-state.ts";
 import { type TokenTable, UNKNOWN_TOKEN } from "./token-table.ts";
 
@@ -95,8 +96,16 @@ export class ReplicaBlocks {
   /** Where the next blocks' texts go. */
   private text = NO_BYTES;
   private textUsed = 0;
+  /** Of all blocks. */
+  private textBytes = 0;
+  private readonly textBytesMax: number;
 
-  constructor(private readonly options: ViewOptions) {}
+  constructor(private readonly options: ViewOptions) {
+    this.textBytesMax = Math.max(
+      limits.VIEW_TEXT_BYTES_MIN,
+      options.blocksMax * limits.VIEW_TEXT_BYTES_A_BLOCK,
+    );
+  }
 
   /** Blocks known, those that are only remembered for their descendants among them. */
   get size(): number {
@@ -127,6 +136,7 @@ export class ReplicaBlocks {
   /** Forgets everything. What was wrong with the view stays said: `ReplicaState.emptied` takes it back. */
   clear(): void {
     this.blocks.clear();
+    this.textBytes = 0;
     this.otherGroups.clear();
     this.options.sink.cleared(this.options.replica);
   }
@@ -182,12 +192,12 @@ export class ReplicaBlocks {
       if (block.endTokens !== endTokens) this.options.state.fault("conflicting-block");
       return true;
     }
-    if (!this.write(block, event, index, parent === null)) {
-      // A chain with pictures in place of tokens is never matched from there on, and so lacks nothing.
+    const fault = this.write(block, event, index, parent === null);
+    if (fault !== null) {
       const from = index * blockTokens;
-      if (!event.tokens.slice(from, from + blockTokens).includes(MEDIA_TOKEN)) {
-        this.options.state.fault("unknown-token");
-      }
+      // A chain with pictures in place of tokens is never matched from there on, and so lacks nothing.
+      const isMedia = event.tokens.slice(from, from + blockTokens).includes(MEDIA_TOKEN);
+      if (fault !== "unknown-token" || !isMedia) this.options.state.fault(fault);
       return false;
     }
     const keys: readonly ExtraKey[] | null = event.extraKeys?.[index] ?? null;
@@ -208,13 +218,19 @@ export class ReplicaBlocks {
     });
   }
 
-  /** Gives a block its text, behind that of the block before where there is room. @returns false: a token is unknown */
-  private write(block: Block, event: BlockStored, index: number, isFirst: boolean): boolean {
+  /** Gives a block its text, behind that of the block before where there is room. @returns why it has none */
+  private write(
+    block: Block,
+    event: BlockStored,
+    index: number,
+    isFirst: boolean,
+  ): "unknown-token" | "too-many-blocks" | null {
     const { tokens } = this.options;
     const { blockTokens } = event;
     const from = index * blockTokens;
     const length = tokens.textLength(event.tokens, from, from + blockTokens);
-    if (length === UNKNOWN_TOKEN) return false;
+    if (length === UNKNOWN_TOKEN) return "unknown-token";
+    if (this.textBytes + length > this.textBytesMax) return "too-many-blocks";
     if (length > this.text.length - this.textUsed) {
       this.text = new Uint8Array(Math.max(length, SHARED_TEXT_BYTES));
       this.textUsed = 0;
@@ -223,7 +239,8 @@ export class ReplicaBlocks {
     block.textStart = this.textUsed;
     block.textEnd = tokens.write(event.tokens, from, from + blockTokens, isFirst, this.text, this.textUsed);
     this.textUsed = block.textEnd;
-    return true;
+    this.textBytes += block.textEnd - block.textStart;
+    return null;
   }
 
   private addCopy(block: Block, tier: number, group: number): void {
@@ -262,6 +279,7 @@ export class ReplicaBlocks {
   private forgetUnused(block: Block): void {
     for (let last: Block | null = block; last !== null && last.children === 0 && !last.isHeld;) {
       this.blocks.delete(last.hash);
+      this.textBytes -= last.textEnd - last.textStart;
       last = last.parent;
       if (last !== null) last.children -= 1;
     }

@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import type { CachedBlock } from "../../sidecar/kv-events/block-sink.ts";
 import type { ExtraKey } from "../../sidecar/kv-events/events.ts";
+import { BLOCK_TOKENS_MAX, TOKEN_BYTES_MAX, VIEW_TEXT_BYTES_MIN } from "../../sidecar/kv-events/limits.ts";
 import { TokenTable } from "../../sidecar/kv-events/token-table.ts";
 import { makeView, removedEvent, storedEvent, type View } from "./kv-events-support.ts";
 import { between, withSeeds } from "./seeds.ts";
@@ -165,6 +166,29 @@ describe("copies", () => {
     expect([String(view.state), view.blocks.size]).toEqual(["DEGRADED(too-many-blocks)", 0]);
     view.blocks.apply({ kind: "cleared" });
     expect(String(view.state)).toBe("EXACT");
+  });
+
+  it("have no text beyond what is kept of one engine, however long its blocks are", () => {
+    const table = new TokenTable({ dropsFirstSpace: false });
+    table.add(0, Buffer.alloc(TOKEN_BYTES_MAX, "x"));
+    const view = makeView({ tokens: table });
+    view.state.setProgress(null);
+    const blockTokens = BLOCK_TOKENS_MAX;
+    const tokens = new Array<number>(blockTokens).fill(0);
+    const most = VIEW_TEXT_BYTES_MIN / (BLOCK_TOKENS_MAX * TOKEN_BYTES_MAX);
+    const names = [..."abcdefghijklmnopqrst"];
+    expect(names.length).toBeGreaterThan(most);
+    for (const name of names.slice(0, most))
+      view.blocks.apply(storedEvent(name, "", { tokens, blockTokens }));
+    expect([String(view.state), view.sink.held.size]).toEqual(["EXACT", most]);
+    view.blocks.apply(removedEvent("a"));
+    view.blocks.apply(storedEvent("a", "", { tokens, blockTokens }));
+    expect(String(view.state)).toBe("EXACT");
+    for (const name of names.slice(most)) view.blocks.apply(storedEvent(name, "", { tokens, blockTokens }));
+    expect([String(view.state), view.sink.held.size]).toEqual(["DEGRADED(too-many-blocks)", most]);
+    view.blocks.apply({ kind: "cleared" });
+    view.blocks.apply(storedEvent("a", "", { tokens, blockTokens }));
+    expect([String(view.state), view.sink.held.size]).toEqual(["EXACT", 1]);
   });
 
   it("agree with a plain count under random events, whatever their order", () => {
