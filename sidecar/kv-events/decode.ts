@@ -198,21 +198,27 @@ function placeOf(field: Fields, where: string): { tier: Tier | null; group: numb
 
 function hashesOf(field: Fields, where: string): BlockHash[] {
   const list = listOf(field("block_hashes"), `${where}.block_hashes`, limits.HASHES_PER_EVENT_MAX);
-  return list.map((hash, index) => hashOf(hash, `${where}.block_hashes[${index}]`));
+  // The place is named only where it is wanted: most messages are hashes.
+  for (let i = 0; i < list.length; i++) {
+    if (typeof list[i] !== "bigint") list[i] = hashOf(list[i], where, i);
+  }
+  return list as BlockHash[];
 }
 
 /** llm-d's simulator writes 0 where vLLM writes nil. */
 function parentOf(value: unknown, where: string): BlockHash | null {
-  return optional(value, (hash) => (hash === 0 || hash === 0n ? null : hashOf(hash, where)));
+  return optional(value, (hash) => (hash === 0 || hash === 0n ? null : hashOf(hash, where, null)));
 }
 
-function hashOf(value: unknown, where: string): BlockHash {
+/** @param index of a list of block hashes; null = `where` is the field itself */
+function hashOf(value: unknown, where: string, index: number | null): BlockHash {
   if (typeof value === "bigint") return value;
   if (typeof value === "number" && Number.isSafeInteger(value)) return BigInt(value);
   if (value instanceof Uint8Array && value.length > 0 && value.length <= limits.HASH_BYTES_MAX) {
     return Buffer.from(value.buffer, value.byteOffset, value.length).toString("latin1");
   }
-  throw new BadEventError(where, value, `an integer or 1 to ${limits.HASH_BYTES_MAX} bytes`);
+  const field = index === null ? where : `${where}.block_hashes[${index}]`;
+  throw new BadEventError(field, value, `an integer or 1 to ${limits.HASH_BYTES_MAX} bytes`);
 }
 
 function tokensOf(value: unknown, where: string): number[] {
