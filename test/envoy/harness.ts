@@ -9,7 +9,7 @@ import { startUpstream, type Upstream } from "./upstream.ts";
 export const ENVOY_VERSIONS: readonly string[] = [ENVOY_OLDEST, ENVOY_NEWEST];
 
 export const POOL = "pool";
-const SETTLE_TIMEOUT_MS = 15_000;
+const SETTLE_TIMEOUT_MS = 45_000;
 const SETTLE_POLL_MS = 5;
 
 /** setup.mjs installs both; a missing one is a failure, never a reason to skip. */

@@ -6,6 +6,7 @@ import { send } from "./clients.ts";
 import { type ControlReply, ENVOY_VERSIONS, type Gateway, POOL, startGateway, until } from "./harness.ts";
 import { cellKeys, KvSource } from "./kv-batches.ts";
 import type { Status } from "./status.ts";
+import { settings } from "./support.ts";
 
 const WORKERS = 2;
 const KEYS = cellKeys("what an engine holds. ".repeat(200));
@@ -32,8 +33,9 @@ describe.each(ENVOY_VERSIONS)("index batches on Envoy %s", (version) => {
   });
 
   /** A gateway with two replicas, all of whose workers have had a request and so follow the index. */
-  async function start(): Promise<Gateway> {
-    gateway = await startGateway(version, { replicas: 2, concurrency: WORKERS });
+  async function start(parameters: Record<string, unknown> = {}): Promise<Gateway> {
+    const pluginConfig = settings(parameters);
+    gateway = await startGateway(version, { replicas: 2, concurrency: WORKERS, pluginConfig });
     await until("every worker has had a request", async () => {
       await send(gateway!.url, { path: "/v1/completions", body: { model: "test-model", prompt: "p" } });
       return (await poolOf(gateway!)).kvIndex.workers === WORKERS;
@@ -47,6 +49,12 @@ describe.each(ENVOY_VERSIONS)("index batches on Envoy %s", (version) => {
   const push = (of: Gateway, batch: Buffer): Promise<ControlReply> => of.control("POST", PATH, batch);
   const wanted = ({ text }: ControlReply): number[] => (JSON.parse(text) as { wanted: number[] }).wanted;
 
+  const applied = (of: Gateway): Promise<boolean> =>
+    until("all workers have applied all", async () => {
+      const { kvIndex } = await poolOf(of);
+      return kvIndex.appliedSequence === kvIndex.sequence;
+    });
+
   /** Pushes all, again while they are held back; returns the last answer once all workers have applied it. */
   async function pushAll(of: Gateway, batches: readonly Buffer[]): Promise<ControlReply> {
     let reply: ControlReply = { status: 0, text: "" };
@@ -57,10 +65,7 @@ describe.each(ENVOY_VERSIONS)("index batches on Envoy %s", (version) => {
       });
       expect(reply.status, reply.text).toBe(200);
     }
-    await until("all workers have applied it", async () => {
-      const { kvIndex } = await poolOf(of);
-      return kvIndex.appliedSequence === kvIndex.sequence;
-    });
+    await applied(of);
     return reply;
   }
 
@@ -101,14 +106,16 @@ describe.each(ENVOY_VERSIONS)("index batches on Envoy %s", (version) => {
   });
 
   it("are held back when they come faster than the workers apply them, and none is lost", async () => {
-    const of = await start();
+    // A tick as slow as this is filled by any machine.
+    const of = await start({ tickMs: 1000 });
     const source = new KvSource(13n);
     await pushAll(of, source.copy(0).exact(0).batches());
     let held = 0;
-    for (let i = 0; i < 20 * KV_SEGMENTS; i++) {
+    for (let i = 0; i < 3 * KV_SEGMENTS; i++) {
       const batch = source.store(0, KEYS, 0, (cell) => cell + 1 + i).batch();
       while ((await push(of, batch)).status === 503) held++;
     }
+    await applied(of);
     const reply = await pushAll(of, source.exact(0).batches());
     expect(JSON.parse(reply.text)).toEqual({ sequence: source.sequence, wanted: [1] });
     expect((await poolOf(of)).endpoints[0]).toMatchObject({ kv: "exact", kvEntries: KEYS.length });

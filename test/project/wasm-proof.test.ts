@@ -13,7 +13,7 @@ import { readWasm, type WasmModule } from "./wasm-module.ts";
 
 /** 64 MiB of linear memory a worker, in 64 KiB pages. */
 const MEMORY_PAGES_MAX = 1024;
-const BUILD_TIMEOUT_MS = 240_000;
+const BUILD_TIMEOUT_MS = 480_000;
 
 const build = (name: string): Buffer => readFileSync(join(ROOT, "build", name));
 
