@@ -1,7 +1,8 @@
 // The bodies of a disaggregated call, edited as text: numbers, escapes and all else stay as the client wrote them.
 //
 //   NIXL prefill leg: {"kv_transfer_params":{"do_remote_decode":true,…},"stream":false,"max_tokens":1, + the members
-//     but stream, stream_options, max_tokens, max_completion_tokens, min_tokens and kv_transfer_params, all of a name
+//     but stream, stream_options, max_tokens, max_completion_tokens, min_tokens, return_token_ids and
+//     kv_transfer_params, all of a name
 //   NIXL decode leg: {"kv_transfer_params":<as the prefill endpoint answered>, + all members
 //   SGLang, both legs: {"bootstrap_host":…,"bootstrap_port":…,"bootstrap_room":…, + all members
 // Source: vLLM docs/features/nixl_connector, examples/…/disagg_proxy_server; SGLang python/sglang/srt/disaggregation.
@@ -41,6 +42,8 @@ const STREAM_OPTIONS = ascii("stream_options");
 const MAX_TOKENS = ascii("max_tokens");
 const MAX_COMPLETION = ascii("max_completion_tokens");
 const MIN_TOKENS = ascii("min_tokens");
+/** The decode leg answers with the prompt's tokens; here they would only make the answer longer than is read. */
+const TOKEN_IDS = ascii("return_token_ids");
 const PREFILL_MEMBERS = ascii(
   '{"kv_transfer_params":{"do_remote_decode":true,"do_remote_prefill":false,"remote_engine_id":null,"remote_block_ids":null,"remote_host":null,"remote_port":null},"stream":false,"max_tokens":1,',
 );
@@ -126,6 +129,7 @@ function isReplaced(): bool {
     memberIs(STREAM_OPTIONS) ||
     memberIs(MAX_TOKENS) ||
     memberIs(MIN_TOKENS) ||
+    memberIs(TOKEN_IDS) ||
     memberIs(PARAMS)
   );
 }

@@ -150,6 +150,26 @@ describe.each(ENVOY_VERSIONS)("a prefill that fails, on Envoy %s", (version) => 
     expect(await counterOf(gateway, "prefillFallbacks")).toBe(1);
   });
 
+  it.each(PROTOCOLS)(
+    "is not asked for the prompt's tokens, which may be more than is read, over %s",
+    async (protocol) => {
+      const { gateway, decoders, prefillers } = await start(version);
+      const tokens = `"prompt_token_ids":[${"12345,".repeat(100_000)}0]`;
+      for (const prefiller of prefillers) {
+        prefiller.behave(async (context) => {
+          await context.bodyRead;
+          const isAsked = context.received.body.includes('"return_token_ids":true');
+          await (isAsked ? answer(200, `{${tokens},"kv_transfer_params":${PARAMS}}`) : DONE)(context);
+        });
+      }
+      const fields = { return_token_ids: true };
+      expect((await ask(gateway, text(1), { protocol, fields })).status).toBe(200);
+      expect(received(decoders).map(isSpliced)).toEqual([true]);
+      expect(received(decoders)[0]).toContain('"return_token_ids":true');
+      expect(await counterOf(gateway, "prefillFailures")).toBe(0);
+    },
+  );
+
   it("with nothing to hand over is no failure: the prompt is decoded as it is", async () => {
     const { gateway, decoders, prefillers } = await start(version);
     for (const prefiller of prefillers) prefiller.behave(answer(200, '{"kv_transfer_params":null}'));
