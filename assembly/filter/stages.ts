@@ -7,7 +7,7 @@ import { MAP_REQUEST_HEADERS } from "../abi/constants";
 import { replaceHeader } from "../abi/host";
 import { rowAddressLen, rowAddressPtr } from "../pool/labels";
 import { poolIsMeasured, prefillBaseMs, prefillTokenMs, ratesOf } from "../pool/rates";
-import { COLUMN_UNCACHED_TOKENS, rowF64 } from "../pool/rows";
+import { COLUMN_ROLES, COLUMN_UNCACHED_TOKENS, rowF64, rowU32 } from "../pool/rows";
 import { transferTokenMs } from "../pool/transfer";
 import {
   API_CHAT,
@@ -17,7 +17,7 @@ import {
   API_VLLM_GENERATE,
 } from "../prompt/api";
 import { promptAudios, promptImages, promptVideos } from "../prompt/record";
-import { candidateRow } from "../schedule/candidates";
+import { candidateCount, candidateRow } from "../schedule/candidates";
 import { costAfter, isPriced, isWorthIt } from "../schedule/disaggregate";
 import {
   PAIRS_OFF,
@@ -32,7 +32,7 @@ import {
   pairsTakePrompt,
   pairsWhole,
 } from "../schedule/pairs";
-import { PLUGIN_LATENCY_PICKER } from "../schedule/plugin-types";
+import { PLUGIN_LATENCY_PICKER, PLUGIN_PREFIX_PD_DECIDER } from "../schedule/plugin-types";
 import { requestPromptTokens } from "../schedule/request";
 import { resultRow } from "../schedule/pickers";
 import { poolNoteMovable } from "../pool/means";
@@ -55,6 +55,7 @@ import {
 import { MODE_INLINE, PROTOCOL_SGLANG } from "../schema/stages-layout";
 import { RUNS_ENCODE, RUNS_PREFILL, wantedStages } from "../schema/wanted-stages";
 import { writeBegin, writeByte, writeBytes, writeLength, writeU64 } from "../text/text";
+import { ROLE_DECODE, ROLE_PREFILL } from "../wire/snapshot";
 import { gatherCandidates } from "./candidates";
 import {
   COUNT_DISAGGREGATED,
@@ -153,12 +154,14 @@ function noteMovable(stream: usize, pool: u32, isWanted: bool, lacking: f64): vo
 
 /**
  * Before the decode profile is scheduled: where prompts are computed and answered is chosen as one, if the decider has a
- * threshold, prefill was measured, and both profiles choose by predicted latency. The prompt was measured and the
- * candidates are gathered, here and afterwards.
+ * threshold, both profiles choose by predicted latency, and prefill was measured. Where endpoints do both, prices begin
+ * with a guess of how fast it is: answers that are scattered before it is known stay so for as long as they run. The
+ * prompt was measured and the candidates are gathered, here and afterwards.
  */
 export function preparePairs(stream: usize, pool: u32, config: u32, model: u64, now: f64): void {
   pairsOff();
-  if (stream == 0 || !hasFlag(stream, F_HAS_PROMPT) || !hasPairs(pool, config)) return;
+  if (stream == 0 || !hasFlag(stream, F_HAS_PROMPT) || !hasPairs(config)) return;
+  if (!poolIsMeasured(pool) && !anyDoesBoth()) return;
   const tokens = requestPromptTokens();
   const nonCached = configNonCachedTokens(config);
   const canGo = nonCached > 0 && tokens >= nonCached && tokens >= configPromptTokens(config);
@@ -176,12 +179,20 @@ export function preparePairs(stream: usize, pool: u32, config: u32, model: u64, 
   pairsWhole(nonCached, transferMs, configMinGainMs(config));
 }
 
-function hasPairs(pool: u32, config: u32): bool {
+function hasPairs(config: u32): bool {
   const prefill = configPrefillPlan(config);
-  if (prefill == 0 || !isPriced(configPrefillDecider(config), poolIsMeasured(pool))) return false;
+  if (prefill == 0 || configPrefillDecider(config) != PLUGIN_PREFIX_PD_DECIDER) return false;
   return (
     planPicker(prefill) == PLUGIN_LATENCY_PICKER && planPicker(configPlan(config)) == PLUGIN_LATENCY_PICKER
   );
+}
+
+function anyDoesBoth(): bool {
+  const both = ROLE_DECODE | ROLE_PREFILL;
+  for (let i: u32 = 0, count = candidateCount(); i < count; i++) {
+    if ((rowU32(COLUMN_ROLES, candidateRow(i)) & both) == both) return true;
+  }
+  return false;
 }
 
 function choosePrefill(

@@ -8,10 +8,13 @@ import { requestMaxTokens, requestTpotSloMs, requestTtftSloMs } from "./request"
 /** Tokens of an answer while none was counted. */
 const ANSWER_TOKENS_FIRST: f64 = 200;
 
-/** The wish for the first token: by how much it comes later where the prompt is computed at the candidate. */
-export function brokenTtftMs(index: u32): f64 {
+/**
+ * By how much the first token comes after the wish for it where the prompt is computed at the candidate; negative =
+ * before it, -Infinity = there is no wish.
+ */
+export function lateMs(index: u32): f64 {
   const slo = requestTtftSloMs();
-  return slo > 0 ? Math.max(costWaitMs(index) + costPrefillMs(index) - slo, 0) : 0;
+  return slo > 0 ? costWaitMs(index) + costPrefillMs(index) - slo : -Infinity;
 }
 
 /** Wishes for the time between tokens, of this request and of those in flight there, where it is answered there. */
@@ -30,5 +33,5 @@ export function brokenTpotMs(index: u32, pool: u32): f64 {
 
 /** All of them; 0 = the candidate meets all. */
 export function brokenMs(index: u32, pool: u32): f64 {
-  return brokenTtftMs(index) + brokenTpotMs(index, pool);
+  return Math.max(lateMs(index), 0) + brokenTpotMs(index, pool);
 }

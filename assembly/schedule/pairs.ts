@@ -2,7 +2,8 @@
 //
 //   cost(p, d) = prompt(p) + answer(d), and where p is not d + transfer of what d lacks + minGainMs
 //   prompt(p)  = the latency picker's cost of p + its prefill there · ANSWER_PRICE · answers generated there
-//              + by how much it breaks the request's wish for the first token
+//              + where the first token, after the transfer, is later than its wish, by how much + MISSED_PRICE_MS,
+//                less of that the longer the fleet's queues are
 //   answer(d)  = movable · (FIRST_ANSWER_SHARE / (1 + answers there) + GATHER_SHARE · (1 − answers there / most))
 //              + QUEUE_PRICE · wait of prompts there + KV_PRICE_MS · share of its KV cache beyond KV_SHARE_MAX
 //              + by how much wishes for the time between tokens are broken
@@ -26,12 +27,13 @@ import {
 } from "../pool/rows";
 import { CAPACITY_TOKENS_DEFAULT } from "../prefix/clocks";
 import { POOL_ENDPOINTS_MAX } from "../wire/limits";
-import { brokenTpotMs, brokenTtftMs } from "./broken-wishes";
+import { brokenTpotMs, lateMs } from "./broken-wishes";
 import { candidateCount, candidateF64, candidateRow, totalOf } from "./candidates";
 import {
   costAnswers,
   costForeign,
   costMeanTokenMs,
+  costMissPrice,
   costModelMs,
   costWaitMs,
   costWorkMs,
@@ -48,8 +50,18 @@ export const FIRST_ANSWER_SHARE: f64 = 0.25;
 export const GATHER_SHARE: f64 = 1.5;
 /** Share of an endpoint's KV cache up to which answers gather. */
 export const KV_SHARE_MAX: f64 = 0.95;
-/** What a whole cache beyond that costs, ms: about as long as an answer takes, which is when room comes back. */
-export const KV_PRICE_MS: f64 = 10000;
+/**
+ * What a whole cache beyond that costs, ms: less than it takes until answers end and room comes back, as one that is
+ * sent to an endpoint of prompts suffers for as long as it runs.
+ */
+export const KV_PRICE_MS: f64 = 4000;
+/**
+ * What it costs an idle fleet that a wish for the first token is missed at all, ms. With a mean wait of λ s it is
+ * divided by 1 + MISSED_WAIT_SHARE · λ: where all queues are long, wishes kept by computing prompts beside answers, or
+ * answering beside prompts, cost others theirs.
+ */
+export const MISSED_PRICE_MS: f64 = 4000;
+export const MISSED_WAIT_SHARE: f64 = 4;
 /** Movable prefill below which answers disturb nobody, ms: less than one step of an engine. */
 export const MOVABLE_LEAST_MS: f64 = 10;
 
@@ -68,6 +80,9 @@ let second: u32 = PAIR_NONE;
 let third: u32 = PAIR_NONE;
 let firstMs: f64 = Infinity;
 let secondMs: f64 = Infinity;
+// By how much the first token there would be later than its wish, without a transfer; see lateMs().
+let firstLateMs: f64 = -Infinity;
+let secondLateMs: f64 = -Infinity;
 
 let nonCached: f64 = 0;
 let tokenMs: f64 = 0;
@@ -105,11 +120,13 @@ export function pairsTakePrompt(row: u32): void {
     if (one == row) {
       first = one;
       firstMs = cost;
+      firstLateMs = lateMs(i);
     } else if (cost < secondMs) {
       third = second;
       thirdMs = secondMs;
       second = one;
       secondMs = cost;
+      secondLateMs = lateMs(i);
     } else if (cost < thirdMs) {
       third = one;
       thirdMs = cost;
@@ -143,7 +160,10 @@ export function pairTotal(index: u32, pool: u32): f64 {
   if (mode == PAIRS_PROMPT) return -here;
   const row = candidateRow(index);
   const lacking = Math.max(candidateF64(COLUMN_UNCACHED_TOKENS, index), 0);
-  const elsewhere = (first == row ? secondMs : firstMs) + tokenMs * lacking + gainMs;
+  const transferMs = tokenMs * lacking;
+  const late = first == row ? secondLateMs : firstLateMs;
+  const laterMs = missedMs(late + transferMs) - missedMs(late);
+  const elsewhere = (first == row ? secondMs : firstMs) + transferMs + laterMs + gainMs;
   const goes = lacking >= nonCached && elsewhere < here;
   store<u8>(isElsewhere + (row % POOL_ENDPOINTS_MAX), goes ? 1 : 0);
   return -(goes ? elsewhere : here) - answerMs(index, pool);
@@ -172,7 +192,12 @@ export function isLittleMovable(pool: u32, prefillTokenMs: f64): bool {
 
 function promptMs(index: u32): f64 {
   const delaysMs = costWorkMs(index) * costAnswers(index);
-  return costModelMs(index) + ANSWER_PRICE * delaysMs + brokenTtftMs(index);
+  return costModelMs(index) + ANSWER_PRICE * delaysMs + missedMs(lateMs(index));
+}
+
+// What it costs that the first token comes so much after the wish for it, ms.
+function missedMs(late: f64): f64 {
+  return late > 0 ? late + MISSED_PRICE_MS / (1 + MISSED_WAIT_SHARE * costMissPrice()) : 0;
 }
 
 function answerMs(index: u32, pool: u32): f64 {

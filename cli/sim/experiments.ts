@@ -119,7 +119,8 @@ async function judgePdTargets(flags: SimFlags, wasm: string, runJob: RunJob): Pr
   if (trace === undefined) throw new SimFlagError("--trace", trace, "a file, for --targets-pd");
   const given = flags.policy === POLICIES_DEFAULT ? [PD_POLICY] : flags.policy;
   if (given.length !== 1) throw new SimFlagError("--policy", given.join(","), "one policy, for --targets-pd");
-  const { run, runs } = recording(flags, wasm, runJob);
+  const told = { ...flags, tellSlo: true };
+  const { run, runs } = recording(told, wasm, runJob);
   const rates = flags.rate === RATES_DEFAULT ? PD_RATES : flags.rate;
   const plan = {
     trace,
@@ -130,7 +131,7 @@ async function judgePdTargets(flags: SimFlags, wasm: string, runJob: RunJob): Pr
     setting: { gateways, scrapeMs },
   };
   const results = await runPdTargets(plan, run);
-  return { text: pdTargetsReport(results, plan, setupLines({ ...flags, splits })), runs };
+  return { text: pdTargetsReport(results, plan, setupLines({ ...told, splits })), runs };
 }
 
 function replicasText({ replicas, split, splits }: SimFlags): string {
@@ -140,12 +141,12 @@ function replicasText({ replicas, split, splits }: SimFlags): string {
 }
 
 function setupLines(flags: SimFlags): string[] {
-  const { trace, requests, engine, workers, seed, sloTtftMs, sloTpotMs } = flags;
+  const { trace, requests, engine, workers, seed, sloTtftMs, sloTpotMs, tellSlo = false } = flags;
   return [
     `${trace === undefined ? "" : `trace ${trace}, `}${requests === undefined ? "all" : `the first ${requests}`} requests`,
     `${replicasText(flags)} of ${engine}`,
     `${workers} workers a gateway`,
-    `SLO: TTFT ${sloTtftMs} ms, mean time between tokens ${sloTpotMs} ms, unless a request brings its own`,
+    `SLO: TTFT ${sloTtftMs} ms, mean time between tokens ${sloTpotMs} ms, unless a request brings its own${tellSlo ? "; the filter is told it" : ""}`,
     `seed ${seed}`,
   ];
 }

@@ -48,6 +48,7 @@ export interface SimFlags {
   readonly tickMs?: number;
   readonly chunkTokens?: number;
   readonly maxTokens: boolean;
+  readonly tellSlo?: boolean;
   readonly sloTtftMs: number;
   readonly sloTpotMs: number;
   readonly seed: number;
@@ -218,6 +219,7 @@ export function simCommand(): Command {
     )
     .option("--chunk-tokens <n>", "tokens between two chunks that the filter sees (epp)", whole(1, 1_000_000))
     .option("--no-max-tokens", "clients do not say max_tokens (epp)")
+    .option("--tell-slo", "the filter is configured with the SLO (epp); always with --targets-pd")
     .option("--slo-ttft-ms <ms>", "time to first token in the SLO", real(1, SLO_MS_MAX), 4000)
     .option("--slo-tpot-ms <ms>", "mean time between tokens in the SLO", real(0.1, SLO_MS_MAX), 50)
     .option("--seed <n>", "of all that is drawn", whole(0, SEED_MAX), 1)
@@ -252,6 +254,7 @@ export function jobCommon(flags: SimFlags, wasm: string): Omit<SimJob, "source" 
       wasm,
       workers: flags.workers,
       maxTokens: flags.maxTokens,
+      ...(flags.tellSlo === true ? { tellSlo: true } : {}),
       ...(tickMs === undefined ? {} : { tickMs }),
       ...(chunkTokens === undefined ? {} : { chunkTokens }),
     },

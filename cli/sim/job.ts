@@ -60,6 +60,8 @@ export interface SimEppOptions {
   readonly tickMs?: number;
   readonly chunkTokens?: number;
   readonly maxTokens: boolean;
+  /** The filter's configuration has the run's SLO as the wish of all requests that bring none. */
+  readonly tellSlo?: boolean;
 }
 
 /** What a run gave. */
@@ -140,7 +142,7 @@ function scalerOf(job: SimJob, replicas: readonly ReplicaSpec[]): Scaler | undef
 }
 
 async function policyOf(
-  { policy: name, epp }: SimJob,
+  { policy: name, epp, slo }: SimJob,
   replicas: readonly ReplicaSpec[],
   workload: Workload,
 ): Promise<Policy> {
@@ -151,12 +153,13 @@ async function policyOf(
     return found;
   }
   const encoder = new SnapshotEncoder();
-  const { wasm, ...options } = epp;
+  const { wasm, tellSlo = false, ...options } = epp;
   return eppPolicy({
     ...options,
     name,
     module: wasm,
     encode: (endpoints, id) => encoder.encode(endpoints, id),
+    ...(tellSlo ? { wishes: slo } : {}),
     ...(pdMode === undefined ? {} : { config: pdConfig(pdMode, replicas[0]!.engine) }),
     ...(name === EPP_KV ? { makeKvFeed: kvFeedMaker(replicas, workload) } : {}),
     ...(name.startsWith(EPP_FILE) ? { config: await readFile(name.slice(EPP_FILE.length), "utf8") } : {}),

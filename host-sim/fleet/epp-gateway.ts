@@ -30,6 +30,8 @@ export interface EppOptions {
   readonly workers?: number;
   /** EndpointPickerConfig as JSON; that of envoy/plain/envoy.yaml when absent. */
   readonly config?: string;
+  /** What requests wish that name no SLO themselves; replaces the latency picker's. */
+  readonly wishes?: { readonly ttftMs: number; readonly tpotMs: number };
   /** Replaces the configuration's `tickMs`, 1 to 1000. */
   readonly tickMs?: number;
   /** Tokens between two chunks of an answer; absent: the first token and the end come alone. */
@@ -55,6 +57,7 @@ const CLUSTER = { clusterName: POOL, routeMetadata: { epp: { pool: POOL } } };
 const LOG_LEVEL_WARN = 3;
 const SNAPSHOT_ACCEPTED = 204;
 const GATEWAY_PLUGIN = "epp-wasm-gateway";
+const LATENCY_PLUGIN = "epp-wasm-latency-picker";
 const REQUEST_ID_HEADER = "x-request-id";
 
 /** The filter as a policy of the simulator. */
@@ -289,15 +292,25 @@ const SHIPPED = JSON.stringify({
   plugins: [{ type: GATEWAY_PLUGIN, parameters: { decisionBytesMax: 1_048_576 } }],
 });
 
-/** The configuration, the shipped one where none is given, with the options' tick period in it. */
-export function pickerConfig({ config, tickMs }: Pick<EppOptions, "config" | "tickMs">): string {
+/** The configuration, the shipped one where none is given, with the options' tick period and wishes in it. */
+export function pickerConfig({
+  config,
+  tickMs,
+  wishes,
+}: Pick<EppOptions, "config" | "tickMs" | "wishes">): string {
   const document = JSON.parse(
     config === undefined || config.trim() === "" ? SHIPPED : config,
   ) as PickerDocument;
-  if (tickMs === undefined) return JSON.stringify(document);
+  const ticking = tickMs === undefined ? document : withParameters(document, GATEWAY_PLUGIN, { tickMs });
+  if (wishes === undefined) return JSON.stringify(ticking);
+  const { ttftMs: sloTtftMs, tpotMs: sloTpotMs } = wishes;
+  return JSON.stringify(withParameters(ticking, LATENCY_PLUGIN, { sloTtftMs, sloTpotMs }));
+}
+
+function withParameters(document: PickerDocument, type: string, parameters: object): PickerDocument {
   const plugins = [...(document.plugins ?? [])];
-  const at = plugins.findIndex(({ type }) => type === GATEWAY_PLUGIN);
-  const plugin = at < 0 ? { type: GATEWAY_PLUGIN } : plugins.splice(at, 1)[0]!;
-  plugins.push({ ...plugin, parameters: { ...plugin.parameters, tickMs } });
-  return JSON.stringify({ ...document, plugins });
+  const at = plugins.findIndex((plugin) => plugin.type === type);
+  const plugin = at < 0 ? { type } : plugins.splice(at, 1)[0]!;
+  plugins.push({ ...plugin, parameters: { ...plugin.parameters, ...parameters } });
+  return { ...document, plugins };
 }

@@ -127,7 +127,11 @@ describe("--targets-pd", () => {
     const splits = new Set(jobs.map(({ split }) => `${split!.prefill}:${split!.decode}`));
     expect(splits).toEqual(new Set(["0:0", "2:14", "4:12", "6:10", "8:8", "10:6", "12:4", "13:3"]));
     for (const rate of [1, 1.5, 2, 2.5, 3, 3.5]) expect(jobs.some((job) => job.rate === rate)).toBe(true);
-    for (const job of jobs) expect(job.drawnFor).toBe(16);
+    for (const job of jobs) {
+      expect(job.drawnFor).toBe(16);
+      expect(job.epp.tellSlo).toBe(true);
+    }
+    expect(outcome.text).toContain("unless a request brings its own; the filter is told it\n");
     expect(outcome.text).toMatch(
       /^# Targets of prefill and decode apart\n\n- trace a\.jsonl, all requests\n/,
     );

@@ -63,7 +63,7 @@ describe("the options of npm run sim", () => {
       ...["--trace", "t.jsonl", "--policy", "epp", "--rate", "3", "--replicas", "8", "--gateways", "2"],
       ...["--workers", "16", "--scrape-ms", "200", "--sample-ms", "500", "--tick-ms", "20", "--seed", "9"],
       ...["--slo-ttft-ms", "1000", "--slo-tpot-ms", "30", "--requests", "77", "--engine", "chunked-10k"],
-      ...["--chunk-tokens", "8", "--no-max-tokens"],
+      ...["--chunk-tokens", "8", "--no-max-tokens", "--tell-slo"],
     );
     expect(job).toEqual({
       source: { kind: "trace", path: "t.jsonl" },
@@ -77,7 +77,7 @@ describe("the options of npm run sim", () => {
       sampleMs: 500,
       engine: "chunked-10k",
       slo: { ttftMs: 1000, tpotMs: 30 },
-      epp: { wasm: "epp.wasm", workers: 16, tickMs: 20, chunkTokens: 8, maxTokens: false },
+      epp: { wasm: "epp.wasm", workers: 16, tickMs: 20, chunkTokens: 8, maxTokens: false, tellSlo: true },
     });
   });
 

@@ -19,6 +19,8 @@ const LONG_BYTES = 12_000;
 const ANSWERS = 10;
 const CHUNK = 'data: {"choices":[{"index":0,"delta":{"content":"word "}}]}\n\n';
 
+const TRANSFER_MS = ((LONG_BYTES / BYTES_PER_TOKEN) * TRANSFER.kvBytesPerToken) / TRANSFER.transferBytesPerMs;
+
 const isHeld = ({ headers }: Received): boolean => headers["x-hold"] !== undefined;
 
 /** Streams a first token after the time of the prompt, and the rest, of requests that are to be held, on `release`. */
@@ -45,6 +47,23 @@ function sentTo(gateway: Gateway, seed: string): { answer: number; prompt: numbe
   return { answer, prompt: gateway.replicas.findIndex(({ address }) => address === prefiller) };
 }
 
+interface Learnt extends EndpointStatus {
+  readonly prefillSamples: number;
+  readonly prefillBaseMs: number | null;
+  readonly prefillTokensPerSecond: number | null;
+}
+
+async function learnt(gateway: Gateway): Promise<Learnt[]> {
+  const all = await Promise.all(gateway.replicas.map(({ address }) => endpointStatus(gateway, address)));
+  return all as Learnt[];
+}
+
+/** What the filter takes so many tokens to take where they are computed soonest, ms. */
+async function soonestMs(gateway: Gateway, tokens: number): Promise<number> {
+  const all = await learnt(gateway);
+  return Math.min(...all.map((one) => one.prefillBaseMs! + (1000 * tokens) / one.prefillTokensPerSecond!));
+}
+
 describe.each(ENVOY_VERSIONS)("endpoints that do both, on Envoy %s", (version) => {
   it("compute prompts where they answer without load, and elsewhere beside many answers", async () => {
     const gateway = await startGateway(version, {
@@ -58,10 +77,12 @@ describe.each(ENVOY_VERSIONS)("endpoints that do both, on Envoy %s", (version) =
     for (const replica of gateway.replicas) replica.behave(generates(released));
     expect((await gateway.push(new Array(REPLICAS).fill(BOTH))).status).toBe(204);
 
+    // Nothing is measured yet: prices begin with a guess.
+    await ask(gateway, text("first", LONG_BYTES), streamed);
+    expect(sentTo(gateway, "first").prompt).toBe(-1);
     for (let i = 0; i < 12; i++) await ask(gateway, text(`teach${i}`, 4_000 + (i % 4) * 2_000), streamed);
     await until("how fast prompts are computed is known", async () => {
-      const all = await Promise.all(gateway.replicas.map(({ address }) => endpointStatus(gateway, address)));
-      return all.some((one) => (one as EndpointStatus & { prefillSamples: number }).prefillSamples > 4);
+      return (await learnt(gateway)).some((one) => one.prefillSamples > 4);
     });
     const before = (await settled(gateway)).counters["promptsDisaggregated"]!;
     await ask(gateway, text("idle", LONG_BYTES), streamed);
@@ -91,6 +112,13 @@ describe.each(ENVOY_VERSIONS)("endpoints that do both, on Envoy %s", (version) =
       expect(prompt).toBeGreaterThanOrEqual(0);
       expect(prompt).not.toBe(most);
     }
+    // Where it is computed it is there before its wish, and after a transfer behind it.
+    const wishMs = (await soonestMs(gateway, LONG_BYTES / BYTES_PER_TOKEN)) + 0.5 * TRANSFER_MS;
+    await ask(gateway, text("wished", LONG_BYTES), {
+      ...streamed,
+      headers: { "x-slo-ttft-ms": wishMs.toFixed(0) },
+    });
+    expect(sentTo(gateway, "wished").prompt).toBe(-1);
     // A short one needs nobody else.
     await ask(gateway, text("short", 1_000), streamed);
     expect(sentTo(gateway, "short").prompt).toBe(-1);

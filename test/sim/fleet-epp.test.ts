@@ -274,6 +274,19 @@ describe("pickerConfig", () => {
       plugins: [{ type: "epp-wasm-gateway", parameters: { tickMs: 50 } }],
     });
   });
+
+  it("has the wishes of requests that bring none", () => {
+    const wishes = { ttftMs: 4_000, tpotMs: 50 };
+    const parameters = { sloTtftMs: 4_000, sloTpotMs: 50 };
+    const added = JSON.parse(pickerConfig({ tickMs: 50, wishes }));
+    expect(added.plugins).toEqual([
+      { type: "epp-wasm-gateway", parameters: { decisionBytesMax: 1_048_576, tickMs: 50 } },
+      { type: "epp-wasm-latency-picker", parameters },
+    ]);
+    const own = { type: "epp-wasm-latency-picker", parameters: { sloTtftMs: 1, contextPrice: 2 } };
+    const set = JSON.parse(pickerConfig({ config: JSON.stringify({ plugins: [own] }), wishes }));
+    expect(set.plugins).toEqual([{ ...own, parameters: { contextPrice: 2, ...parameters } }]);
+  });
 });
 
 describe("runs under epp", () => {

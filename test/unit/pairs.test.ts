@@ -179,6 +179,31 @@ describe("an answer", () => {
     expect(pairOf(fleet, uncached, { decode }).prompt).toBeGreaterThan(0);
     expect(pairOf(fleet, uncached, { decode, ttftMs: 1_300 }).prompt).toBe(-1);
   });
+
+  test("stays where its prompt is computed if the wish for the first token is kept there and the transfer breaks it", () => {
+    const fleet = learnt(3);
+    answering(fleet, 0, 25);
+    // Computed in 1,210 ms, transferred in 240.
+    const uncached = [12_000, 12_000, 12_000];
+    const transferMs = 0.02;
+    const pair = (ttftMs: number): Pair => pairOf(fleet, uncached, { transferMs, ttftMs });
+    expect(pair(0)).toMatchObject({ answer: 0 });
+    expect(pair(1_500)).toMatchObject({ answer: 0 });
+    expect(pair(1_300)).toMatchObject({ prompt: -1 });
+    expect([1, 2]).toContain(pair(1_300).answer);
+    // Missed by all.
+    expect(pair(1_100)).toMatchObject({ answer: 0 });
+  });
+
+  test("goes to the others all the same where all queues are long", () => {
+    const fleet = learnt(3);
+    answering(fleet, 0, 12);
+    for (const row of [0, 1, 2]) queue(fleet, row, 100_000);
+    const options = { transferMs: 0.02, ttftMs: 11_300 };
+    const pair = pairOf(fleet, [12_000, 12_000, 12_000], options);
+    expect(pair.answer).toBe(0);
+    expect([1, 2]).toContain(pair.prompt);
+  });
 });
 
 describe("legs", () => {
