@@ -22,7 +22,7 @@ import { SimFlagError } from "./errors.ts";
 import { type SimJob, type SimSource, workloadNames } from "./job.ts";
 
 /** A run of an experiment with what it was run at. */
-export type ExperimentRun = RatedRun & Setting;
+export type ExperimentRun = RatedRun & Setting & { readonly seed: number };
 
 /** What an experiment gave. */
 export interface Outcome {
@@ -128,6 +128,7 @@ async function judgePdTargets(flags: SimFlags, wasm: string, runJob: RunJob): Pr
     policy: given[0]!,
     splits,
     rates,
+    seeds: flags.seeds,
     setting: { gateways, scrapeMs },
   };
   const results = await runPdTargets(plan, run);
@@ -158,12 +159,12 @@ function recording(
 ): { readonly run: RunFleetAt; readonly runs: ExperimentRun[] } {
   const common = jobCommon(flags, wasm);
   const runs: ExperimentRun[] = [];
-  const run = async ({ workload, policy, ...at }: RunPoint): Promise<FleetSummary> => {
+  const run = async ({ workload, policy, seedStep = 0, ...at }: RunPoint): Promise<FleetSummary> => {
     const source: SimSource =
       workload === flags.trace ? { kind: "trace", path: workload } : { kind: "generator", name: workload };
-    const summary = await runJob({ ...common, ...at, source, policy });
+    const summary = await runJob({ ...common, ...at, seed: common.seed + seedStep, source, policy });
     const { rate, gateways, scrapeMs } = at;
-    runs.push({ rate, gateways, scrapeMs, summary });
+    runs.push({ rate, gateways, scrapeMs, seed: common.seed + seedStep, summary });
     return summary;
   };
   return { run: remembered(run), runs };

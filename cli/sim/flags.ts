@@ -52,6 +52,7 @@ export interface SimFlags {
   readonly sloTtftMs: number;
   readonly sloTpotMs: number;
   readonly seed: number;
+  readonly seeds: number;
   readonly requests?: number;
   readonly engine: string;
   readonly wasm?: string;
@@ -223,6 +224,12 @@ export function simCommand(): Command {
     .option("--slo-ttft-ms <ms>", "time to first token in the SLO", real(1, SLO_MS_MAX), 4000)
     .option("--slo-tpot-ms <ms>", "mean time between tokens in the SLO", real(0.1, SLO_MS_MAX), 50)
     .option("--seed <n>", "of all that is drawn", whole(0, SEED_MAX), 1)
+    .option(
+      "--seeds <n>",
+      "seeds, from --seed on, whose mean --targets-pd compares at a rate",
+      whole(1, 16),
+      3,
+    )
     .option("--requests <n>", "the first so many requests", whole(1, REQUESTS_MAX))
     .option("--engine <name>", `of ${engineNames().join(", ")}`, engine, engineNames()[0]!)
     .option("--wasm <file>", "the filter; build/epp.wasm when absent")

@@ -127,6 +127,7 @@ describe("--targets-pd", () => {
     const splits = new Set(jobs.map(({ split }) => `${split!.prefill}:${split!.decode}`));
     expect(splits).toEqual(new Set(["0:0", "2:14", "4:12", "6:10", "8:8", "10:6", "12:4", "13:3"]));
     for (const rate of [1, 1.5, 2, 2.5, 3, 3.5]) expect(jobs.some((job) => job.rate === rate)).toBe(true);
+    expect(new Set(jobs.map(({ seed }) => seed))).toEqual(new Set([1, 2, 3]));
     for (const job of jobs) {
       expect(job.drawnFor).toBe(16);
       expect(job.epp.tellSlo).toBe(true);
@@ -139,10 +140,21 @@ describe("--targets-pd", () => {
   });
 
   it("takes other splits, rates and another policy", async () => {
-    const args = ["--splits", "1:3,2:2", "--rate", "1,2", "--policy", "priced-pd"];
+    const args = [
+      "--splits",
+      "1:3,2:2",
+      "--rate",
+      "1,2",
+      "--policy",
+      "priced-pd",
+      "--seed",
+      "7",
+      "--seeds",
+      "1",
+    ];
     const { jobs } = await carryOut("--targets-pd", "--trace", "a.jsonl", ...args);
     expect(new Set(jobs.map(({ policy }) => policy))).toEqual(new Set(["round-robin", "epp", "priced-pd"]));
-    for (const job of jobs) expect(job.drawnFor).toBe(4);
+    for (const job of jobs) expect(job).toMatchObject({ drawnFor: 4, seed: 7 });
   });
 
   it("needs a trace, and one policy", async () => {

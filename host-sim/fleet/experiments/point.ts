@@ -10,7 +10,7 @@ export interface Setting {
   readonly scrapeMs: number;
 }
 
-/** A run; whatever else it takes (fleet, seed, SLOs) is the same over an experiment. */
+/** A run; whatever else it takes (fleet, first seed, SLOs) is the same over an experiment. */
 export interface RunPoint extends Setting {
   readonly policy: string;
   /** Name of a workload that whoever runs it knows. */
@@ -21,6 +21,8 @@ export interface RunPoint extends Setting {
   readonly split?: Split;
   /** Replicas that a drawn workload's own rate is for; as many as there are when absent. */
   readonly drawnFor?: number;
+  /** Added to the experiment's seed; 0 when absent. */
+  readonly seedStep?: number;
   /** Replicas at the start and at the least of a fleet that is scaled up to `split`; absent: all, all the time. */
   readonly autoscaledFrom?: Split;
 }
@@ -32,8 +34,9 @@ export type RunFleetAt = (point: RunPoint) => Promise<FleetSummary>;
 export function remembered(run: RunFleetAt): RunFleetAt {
   const known = new Map<string, Promise<FleetSummary>>();
   return (point) => {
-    const { policy, workload, rate, gateways, scrapeMs, split, drawnFor, autoscaledFrom } = point;
-    const key = JSON.stringify([policy, workload, rate, gateways, scrapeMs, split, drawnFor, autoscaledFrom]);
+    const { policy, workload, rate, gateways, scrapeMs, split, drawnFor, seedStep, autoscaledFrom } = point;
+    const fleet = [split, drawnFor, autoscaledFrom];
+    const key = JSON.stringify([policy, workload, rate, gateways, scrapeMs, seedStep ?? 0, ...fleet]);
     const summary = known.get(key) ?? run(point);
     known.set(key, summary);
     return summary;

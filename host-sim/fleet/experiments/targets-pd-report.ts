@@ -1,7 +1,13 @@
 // The Markdown report of the targets of prefill and decode apart: verdicts first, then the figures they rest on.
 import { FIGURES, headed, markdownRows, markdownTable } from "../report/index.ts";
 import { rateText } from "./find-rate.ts";
-import { type PdContender, type PdTargetPlan, type PdTargetResults, pdVerdicts } from "./targets-pd.ts";
+import {
+  meanOf,
+  type PdContender,
+  type PdTargetPlan,
+  type PdTargetResults,
+  pdVerdicts,
+} from "./targets-pd.ts";
 
 const OVER_RATES = [FIGURES.inSlo, FIGURES.ttftMean, FIGURES.tpotP99];
 
@@ -32,7 +38,7 @@ export function pdTargetsReport(
     ...OVER_RATES.map((figure) => {
       const cells = contenders.map(({ name, runs }) => [
         name,
-        ...runs.map((run) => figure.text(figure.value(run))),
+        ...runs.map((seeds) => figure.text(meanOf(figure, seeds))),
       ]);
       return markdownRows([headed(figure), ...plan.rates.map((rate) => `× ${rate}`)], cells);
     }),

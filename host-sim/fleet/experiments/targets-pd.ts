@@ -1,6 +1,6 @@
 // The targets of prefill and decode apart: which runs they take, and whether what came out meets them.
 import { RunOptionError } from "../errors.ts";
-import { FIGURES, type FleetSummary, timesBetter, timesText } from "../report/index.ts";
+import { type Figure, FIGURES, type FleetSummary, timesBetter, timesText } from "../report/index.ts";
 import { ALL_BOTH, replicasOf, type Split, splitText } from "../roles.ts";
 import { type FoundRate, findRate, rateText } from "./find-rate.ts";
 import { remembered, type RunFleetAt, type Setting } from "./point.ts";
@@ -25,6 +25,8 @@ export interface PdTargetPlan {
   readonly splits: readonly Split[];
   /** Multiples of the trace's rate at which all are compared. */
   readonly rates: readonly number[];
+  /** Seeds whose mean is compared at each rate, ≥ 1: the order of what arrives within a second moves shares by a point. */
+  readonly seeds: number;
   readonly setting: Setting;
 }
 
@@ -33,8 +35,8 @@ export interface PdContender {
   readonly name: string;
   /** Highest rate with PROMISED_SHARE in both SLOs. */
   readonly highest: FoundRate;
-  /** At each of the plan's rates. */
-  readonly runs: readonly FleetSummary[];
+  /** At each of the plan's rates, with each seed. */
+  readonly runs: readonly (readonly FleetSummary[])[];
 }
 
 /** All that came out. */
@@ -61,11 +63,12 @@ export async function runPdTargets(plan: PdTargetPlan, runOnce: RunFleetAt): Pro
   const replicas = checkedSize(plan);
   const run = remembered(runOnce);
   const contender = async (name: string, policy: string, split: Split): Promise<PdContender> => {
-    const at = (rate: number): Promise<FleetSummary> =>
-      run({ policy, workload: plan.trace, rate, split, drawnFor: replicas, ...plan.setting });
+    const at = (rate: number, seedStep = 0): Promise<FleetSummary> =>
+      run({ policy, workload: plan.trace, rate, seedStep, split, drawnFor: replicas, ...plan.setting });
+    const steps = Array.from({ length: plan.seeds }, (_, step) => step);
     const [highest, runs] = await Promise.all([
-      findRate(at, PROMISED_SHARE, FIGURES.inSlo),
-      Promise.all(plan.rates.map(at)),
+      findRate((rate) => at(rate), PROMISED_SHARE, FIGURES.inSlo),
+      Promise.all(plan.rates.map((rate) => Promise.all(steps.map((step) => at(rate, step))))),
     ]);
     return { name, highest, runs };
   };
@@ -88,11 +91,12 @@ export async function runPdTargets(plan: PdTargetPlan, runOnce: RunFleetAt): Pro
   };
 }
 
-function checkedSize({ splits, rates }: PdTargetPlan): number {
+function checkedSize({ splits, rates, seeds }: PdTargetPlan): number {
   const sizes = new Set(splits.map(replicasOf));
   const text = splits.map(splitText).join(",");
   if (sizes.size !== 1 || sizes.has(0))
     throw new RunOptionError("splits", text, "splits of one number of replicas");
+  if (!(seeds >= 1)) throw new RunOptionError("seeds", seeds, "at least 1");
   if (rates.length === 0) throw new RunOptionError("rates", "empty", "at least one rate");
   return [...sizes][0]!;
 }
@@ -108,11 +112,17 @@ export function pdVerdicts(results: PdTargetResults, plan: PdTargetPlan): PdVerd
   ];
 }
 
+/** A figure's mean over the seeds of one rate. */
+export function meanOf({ value }: Figure, runs: readonly FleetSummary[]): number {
+  return runs.reduce((sum, run) => sum + value(run), 0) / runs.length;
+}
+
 function atRate({ aggregated, elastic, splits }: PdTargetResults, rate: number, index: number): PdVerdict {
   const others = [aggregated, ...splits];
-  const best = others.reduce((a, b) => (b.runs[index]!.inSlo > a.runs[index]!.inSlo ? b : a));
+  const share = ({ runs }: PdContender): number => meanOf(FIGURES.inSlo, runs[index]!);
+  const best = others.reduce((a, b) => (share(b) > share(a) ? b : a));
   const { text } = FIGURES.inSlo;
-  const [ours, theirs] = [elastic.runs[index]!.inSlo, best.runs[index]!.inSlo];
+  const [ours, theirs] = [share(elastic), share(best)];
   return {
     target: `× ${rate}: elastic in both SLOs no less than aggregated and the best split`,
     measured: `${text(ours)} against ${text(theirs)} (${best.name})`,
@@ -143,7 +153,10 @@ function wrongSplits({ roundRobin, splits }: PdTargetResults, { rates }: PdTarge
   const fewest = splits.reduce((a, b) => (prefillOf(b) < prefillOf(a) ? b : a));
   const { text } = FIGURES.inSlo;
   return rates.map((rate, index) => {
-    const [ours, theirs] = [fewest.runs[index]!.inSlo, roundRobin.runs[index]!.inSlo];
+    const [ours, theirs] = [fewest, roundRobin].map(({ runs }) => meanOf(FIGURES.inSlo, runs[index]!)) as [
+      number,
+      number,
+    ];
     return {
       target: `× ${rate}: the split with the fewest prefill replicas in both SLOs no less than round robin`,
       measured: `${text(ours)} (${fewest.name}) against ${text(theirs)}`,
@@ -153,7 +166,7 @@ function wrongSplits({ roundRobin, splits }: PdTargetResults, { rates }: PdTarge
 }
 
 function prefillOf({ runs }: PdContender): number {
-  return Number.parseInt(runs[0]!.fleet ?? "", 10);
+  return Number.parseInt(runs[0]![0]!.fleet ?? "", 10);
 }
 
 function shortPrompts({ short }: PdTargetResults): PdVerdict[] {
