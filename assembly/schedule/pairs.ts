@@ -27,13 +27,12 @@ import {
 } from "../pool/rows";
 import { CAPACITY_TOKENS_DEFAULT } from "../prefix/clocks";
 import { POOL_ENDPOINTS_MAX } from "../wire/limits";
-import { brokenTpotMs, lateMs } from "./broken-wishes";
+import { brokenTpotMs, lateMs, missedShare } from "./broken-wishes";
 import { candidateCount, candidateF64, candidateRow, totalOf } from "./candidates";
 import {
   costAnswers,
   costForeign,
   costMeanTokenMs,
-  costMissPrice,
   costModelMs,
   costWaitMs,
   costWorkMs,
@@ -55,13 +54,8 @@ export const KV_SHARE_MAX: f64 = 0.95;
  * sent to an endpoint of prompts suffers for as long as it runs.
  */
 export const KV_PRICE_MS: f64 = 4000;
-/**
- * What it costs an idle fleet that a wish for the first token is missed at all, ms. With a mean wait of λ s it is
- * divided by 1 + MISSED_WAIT_SHARE · λ: where all queues are long, wishes kept by computing prompts beside answers, or
- * answering beside prompts, cost others theirs.
- */
+/** What it costs an idle fleet that a wish for the first token is missed at all, ms. */
 export const MISSED_PRICE_MS: f64 = 4000;
-export const MISSED_WAIT_SHARE: f64 = 4;
 /** Movable prefill below which answers disturb nobody, ms: less than one step of an engine. */
 export const MOVABLE_LEAST_MS: f64 = 10;
 
@@ -197,7 +191,7 @@ function promptMs(index: u32): f64 {
 
 // What it costs that the first token comes so much after the wish for it, ms.
 function missedMs(late: f64): f64 {
-  return late > 0 ? late + MISSED_PRICE_MS / (1 + MISSED_WAIT_SHARE * costMissPrice()) : 0;
+  return late > 0 ? late + MISSED_PRICE_MS * missedShare() : 0;
 }
 
 function answerMs(index: u32, pool: u32): f64 {

@@ -132,7 +132,11 @@ async function judgePdTargets(flags: SimFlags, wasm: string, runJob: RunJob): Pr
     setting: { gateways, scrapeMs },
   };
   const results = await runPdTargets(plan, run);
-  return { text: pdTargetsReport(results, plan, setupLines({ ...told, splits })), runs };
+  const setup = [
+    ...setupLines({ ...told, splits }),
+    `at each rate the means of ${flags.seeds} seeds; half a point counts as equal`,
+  ];
+  return { text: pdTargetsReport(results, plan, setup), runs };
 }
 
 function replicasText({ replicas, split, splits }: SimFlags): string {

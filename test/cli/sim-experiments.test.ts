@@ -133,6 +133,7 @@ describe("--targets-pd", () => {
       expect(job.epp.tellSlo).toBe(true);
     }
     expect(outcome.text).toContain("unless a request brings its own; the filter is told it\n");
+    expect(outcome.text).toContain("- at each rate the means of 3 seeds; half a point counts as equal\n");
     expect(outcome.text).toMatch(
       /^# Targets of prefill and decode apart\n\n- trace a\.jsonl, all requests\n/,
     );

@@ -214,6 +214,24 @@ describe("wishes", () => {
     expect(fleet.decide([1_000, 2_000, 1_100], { nowMs: now })).toBe(2);
   });
 
+  test("for the time between tokens are missed by a twentieth as by any more, and count less where all queues are long", () => {
+    const fleet = paced();
+    const brokenAt = (row: number, tpotMs: number): number => {
+      fleet.decide([1_000, 1_000, 1_000], { nowMs: now, tpotMs });
+      return fleet.call("brokenMs", row, 0);
+    };
+    const tpot = (fleet.decide([1_000, 1_000, 1_000], { nowMs: now, tpotMs: 1 }), fleet.costs(3)[1]!.tpot);
+    // Of 200 tokens while no answer was counted.
+    expect(brokenAt(1, tpot / 1.01)).toBeCloseTo(200 * (tpot - tpot / 1.01), 1);
+    expect(brokenAt(1, tpot / 1.2)).toBeCloseTo((200 * 0.05 * tpot) / 1.2, 1);
+    expect(brokenAt(1, tpot / 4)).toBeCloseTo((200 * 0.05 * tpot) / 4, 1);
+    for (const row of [0, 1, 2]) queue(fleet, row, 10_000);
+    const waited = brokenAt(1, tpot / 1.2);
+    const meanWaitS = fleet.costs(3).reduce((sum, { wait }) => sum + wait, 0) / 3 / 1_000;
+    expect(meanWaitS).toBeGreaterThan(0.5);
+    expect(waited * (1 + 4 * meanWaitS)).toBeCloseTo((200 * 0.05 * tpot) / 1.2, 1);
+  });
+
   test("for the first token price what is beyond them", () => {
     const fleet = learnt(2);
     queue(fleet, 0, 6_000);
