@@ -8,13 +8,13 @@ import { requestMaxTokens, requestTpotSloMs, requestTtftSloMs } from "./request"
 /** Tokens of an answer while none was counted. */
 const ANSWER_TOKENS_FIRST: f64 = 200;
 
-/** A wish for the time between tokens is missed by this share of it at most: by how much more changes nothing. */
+/** An own wish for the time between tokens is missed by this share of it at most: by how much more changes nothing. */
 export const TPOT_MISSED_SHARE: f64 = 0.05;
-/** Prices of missed wishes fall with the fleet's mean wait of λ s: divided by 1 + WAIT_SHARE · λ. */
+/** Prices of own wishes that are missed fall with the fleet's mean wait of λ s: divided by 1 + WAIT_SHARE · λ. */
 export const WAIT_SHARE: f64 = 4;
 
 /**
- * What a missed wish counts, 0–1: less the longer the fleet's queues are. There all wishes are missed somewhere, and one
+ * What an own wish that is missed counts, 0–1: less the longer the fleet's queues are. There all wishes are missed somewhere, and one
  * that is kept by computing a cached prompt again, or beside others' answers, costs theirs.
  */
 export function missedShare(): f64 {
@@ -36,16 +36,12 @@ export function brokenTpotMs(index: u32, pool: u32): f64 {
   if (tpot != tpot) return 0;
   const own = requestTpotSloMs();
   const others = candidateF64(COLUMN_TPOT_SLO_MS, index);
-  let each: f64 = own > 0 ? missedBy(tpot - own, own) : 0;
-  if (others > 0) each += missedBy(tpot - Math.max(others, costTpotBeforeMs(index)), others);
+  let each: f64 = own > 0 ? missedShare() * Math.min(Math.max(tpot - own, 0), TPOT_MISSED_SHARE * own) : 0;
+  if (others > 0) each += Math.max(tpot - Math.max(others, costTpotBeforeMs(index)), 0);
   if (each == 0) return 0;
   const expected = poolMeanAnswer(pool, ANSWER_TOKENS_FIRST);
   const most = requestMaxTokens();
-  return missedShare() * each * (most > 0 ? Math.min(most, expected) : expected);
-}
-
-function missedBy(overMs: f64, wishMs: f64): f64 {
-  return Math.min(Math.max(overMs, 0), TPOT_MISSED_SHARE * wishMs);
+  return each * (most > 0 ? Math.min(most, expected) : expected);
 }
 
 /** All of them; 0 = the candidate meets all. */

@@ -220,7 +220,8 @@ describe("wishes", () => {
       fleet.decide([1_000, 1_000, 1_000], { nowMs: now, tpotMs });
       return fleet.call("brokenMs", row, 0);
     };
-    const tpot = (fleet.decide([1_000, 1_000, 1_000], { nowMs: now, tpotMs: 1 }), fleet.costs(3)[1]!.tpot);
+    fleet.decide([1_000, 1_000, 1_000], { nowMs: now, tpotMs: 1 });
+    const { tpot } = fleet.costs(3)[1]!;
     // Of 200 tokens while no answer was counted.
     expect(brokenAt(1, tpot / 1.01)).toBeCloseTo(200 * (tpot - tpot / 1.01), 1);
     expect(brokenAt(1, tpot / 1.2)).toBeCloseTo((200 * 0.05 * tpot) / 1.2, 1);
