@@ -32,7 +32,7 @@ import {
   pairsTakePrompt,
   pairsWhole,
 } from "../schedule/pairs";
-import { PLUGIN_LATENCY_PICKER, PLUGIN_PREFIX_PD_DECIDER } from "../schedule/plugin-types";
+import { PLUGIN_LATENCY_PICKER } from "../schedule/plugin-types";
 import { requestPromptTokens } from "../schedule/request";
 import { resultRow } from "../schedule/pickers";
 import { poolNoteMovable } from "../pool/means";
@@ -160,8 +160,7 @@ function noteMovable(stream: usize, pool: u32, isWanted: bool, lacking: f64): vo
  */
 export function preparePairs(stream: usize, pool: u32, config: u32, model: u64, now: f64): void {
   pairsOff();
-  if (stream == 0 || !hasFlag(stream, F_HAS_PROMPT) || !hasPairs(config)) return;
-  if (!poolIsMeasured(pool) && !anyDoesBoth()) return;
+  if (stream == 0 || !hasFlag(stream, F_HAS_PROMPT) || !hasPairs(pool, config)) return;
   const tokens = requestPromptTokens();
   const nonCached = configNonCachedTokens(config);
   const canGo = nonCached > 0 && tokens >= nonCached && tokens >= configPromptTokens(config);
@@ -179,12 +178,11 @@ export function preparePairs(stream: usize, pool: u32, config: u32, model: u64, 
   pairsWhole(nonCached, transferMs, configMinGainMs(config));
 }
 
-function hasPairs(config: u32): bool {
+function hasPairs(pool: u32, config: u32): bool {
   const prefill = configPrefillPlan(config);
-  if (prefill == 0 || configPrefillDecider(config) != PLUGIN_PREFIX_PD_DECIDER) return false;
-  return (
-    planPicker(prefill) == PLUGIN_LATENCY_PICKER && planPicker(configPlan(config)) == PLUGIN_LATENCY_PICKER
-  );
+  if (prefill == 0 || planPicker(prefill) != PLUGIN_LATENCY_PICKER) return false;
+  if (planPicker(configPlan(config)) != PLUGIN_LATENCY_PICKER) return false;
+  return isPriced(configPrefillDecider(config), poolIsMeasured(pool) || anyDoesBoth());
 }
 
 function anyDoesBoth(): bool {

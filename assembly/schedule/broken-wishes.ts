@@ -14,8 +14,8 @@ export const TPOT_MISSED_SHARE: f64 = 0.05;
 export const WAIT_SHARE: f64 = 4;
 
 /**
- * What an own wish that is missed counts, 0–1: less the longer the fleet's queues are. There all wishes are missed somewhere, and one
- * that is kept by computing a cached prompt again, or beside others' answers, costs theirs.
+ * What an own wish that is missed counts, 0–1: less the longer the fleet's queues are. There all wishes are missed
+ * somewhere, and one that is kept by computing a cached prompt again, or beside others' answers, costs theirs.
  */
 export function missedShare(): f64 {
   return 1 / (1 + WAIT_SHARE * costMissPrice());

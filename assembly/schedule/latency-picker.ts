@@ -3,9 +3,9 @@
 // To the cost comes by how much wishes would be broken, in ms over the whole answer: the predicted TTFT beyond the
 // request's; the predicted time between tokens, this request included, beyond the request's; and what this request
 // adds to it beyond the tightest wish of those in flight there (PolyServe's condition as a price). The second counts
-// up to a share of the wish, and less under load (broken-wishes.ts). A candidate that
-// meets all wishes so goes before one that breaks them by more than it costs less. It is no hard order: the only
-// replica that meets a wish would get all requests until it meets none. What is not predicted yet breaks no wish.
+// up to a share of the wish, and less under load (broken-wishes.ts). A candidate that meets all wishes so goes before
+// one that breaks them by more than it costs less. It is no hard order: the only replica that meets a wish would get
+// all requests until it meets none. What is not predicted yet breaks no wish.
 // Candidates that cost hardly more than the cheapest are taken as equal. Among them the one that holds most
 // of the prompt wins, then the highest rendezvous hash of (first part of the prompt that nobody holds, address)
 // (Thaler and Ravishankar 1998): workers and gateways that know nothing of one another agree on where a new

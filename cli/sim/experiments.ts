@@ -166,9 +166,10 @@ function recording(
   const run = async ({ workload, policy, seedStep = 0, ...at }: RunPoint): Promise<FleetSummary> => {
     const source: SimSource =
       workload === flags.trace ? { kind: "trace", path: workload } : { kind: "generator", name: workload };
-    const summary = await runJob({ ...common, ...at, seed: common.seed + seedStep, source, policy });
+    const seed = common.seed + seedStep;
+    const summary = await runJob({ ...common, ...at, seed, source, policy });
     const { rate, gateways, scrapeMs } = at;
-    runs.push({ rate, gateways, scrapeMs, seed: common.seed + seedStep, summary });
+    runs.push({ rate, gateways, scrapeMs, seed, summary });
     return summary;
   };
   return { run: remembered(run), runs };

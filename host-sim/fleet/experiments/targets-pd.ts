@@ -117,12 +117,15 @@ export function meanOf({ value }: Figure, runs: readonly FleetSummary[]): number
   return runs.reduce((sum, run) => sum + value(run), 0) / runs.length;
 }
 
+function shareAt({ runs }: PdContender, index: number): number {
+  return meanOf(FIGURES.inSlo, runs[index]!);
+}
+
 function atRate({ aggregated, elastic, splits }: PdTargetResults, rate: number, index: number): PdVerdict {
   const others = [aggregated, ...splits];
-  const share = ({ runs }: PdContender): number => meanOf(FIGURES.inSlo, runs[index]!);
-  const best = others.reduce((a, b) => (share(b) > share(a) ? b : a));
+  const best = others.reduce((a, b) => (shareAt(b, index) > shareAt(a, index) ? b : a));
   const { text } = FIGURES.inSlo;
-  const [ours, theirs] = [share(elastic), share(best)];
+  const [ours, theirs] = [shareAt(elastic, index), shareAt(best, index)];
   return {
     target: `× ${rate}: elastic in both SLOs no less than aggregated and the best split`,
     measured: `${text(ours)} against ${text(theirs)} (${best.name})`,
@@ -153,10 +156,7 @@ function wrongSplits({ roundRobin, splits }: PdTargetResults, { rates }: PdTarge
   const fewest = splits.reduce((a, b) => (prefillOf(b) < prefillOf(a) ? b : a));
   const { text } = FIGURES.inSlo;
   return rates.map((rate, index) => {
-    const [ours, theirs] = [fewest, roundRobin].map(({ runs }) => meanOf(FIGURES.inSlo, runs[index]!)) as [
-      number,
-      number,
-    ];
+    const [ours, theirs] = [shareAt(fewest, index), shareAt(roundRobin, index)];
     return {
       target: `× ${rate}: the split with the fewest prefill replicas in both SLOs no less than round robin`,
       measured: `${text(ours)} (${fewest.name}) against ${text(theirs)}`,
