@@ -1,10 +1,8 @@
 // The decision for one stream: candidates, the schedule, the headers that say it.
 import { MAP_REQUEST_HEADERS, STATUS_OK } from "../abi/constants";
-import { header, nowNs, replaceHeader, setFilterState, valueBytes, valuePtr } from "../abi/host";
+import { header, nowNs, setFilterState, valueBytes, valuePtr } from "../abi/host";
 import {
-  textBytes,
   writeBegin,
-  writeByte,
   writeBytes,
   writeF64,
   writeJsonInner,
@@ -13,8 +11,7 @@ import {
   writeText,
   writeU64,
 } from "../text/text";
-import { DESTINATIONS_MAX, POOLS_MAX, POOL_ENDPOINTS_MAX } from "../wire/limits";
-import { COLUMN_GENERATION, rowU32 } from "../pool/rows";
+import { POOLS_MAX, POOL_ENDPOINTS_MAX } from "../wire/limits";
 import { rowAddressLen, rowAddressPtr } from "../pool/labels";
 import { NO_POOL, poolHasSnapshot, poolName, poolNameBytes } from "../pool/table";
 import { hashBytes, mixPair } from "../text/hash";
@@ -44,20 +41,17 @@ import {
   meterDecisionTime,
   meterHitPercent,
 } from "./metrics";
-import { H_DESTINATION, H_MAX_RETRIES, H_RETRY_ON, S_DECISION, V_RETRIES, V_RETRY_ON } from "./names";
+import { S_DECISION } from "./names";
 import {
   F_DISAGGREGATED,
   F_EARLY,
   F_HAS_PROMPT,
   F_IF_AVAILABLE,
   F_REWRITTEN,
-  S_DESTINATIONS,
-  S_GENERATIONS,
   S_OBJECTIVE_HASH,
   S_POOL,
   S_PRIORITY,
   S_PROMPT_TOKENS,
-  S_ROWS,
   S_TPOT_SLO,
   S_TTFT_SLO,
   S_UNCACHED,
@@ -67,6 +61,7 @@ import {
 } from "./streams";
 import { publish, sync } from "./worker";
 import { commit } from "./commit";
+import { pickedRemember, pickedRow, pickedTake, pickedWrite } from "./destinations";
 import { streamModelBytes, streamModelPtr } from "./rewrite";
 import { gatherCandidates, heldKeys, measurePrompt } from "./candidates";
 import { indexName, mayRender } from "./rendered";
@@ -74,7 +69,7 @@ import { RUNS_PREFILL } from "../schema/wanted-stages";
 import { decisionName } from "./disaggregation-metrics";
 import { explain } from "./explain";
 import { LEG_LACKING, legOf, legRow } from "./legs";
-import { chooseStages, preparePairs, writeHost, writeStages } from "./stages";
+import { chooseStages, preparePairs, writeStages } from "./stages";
 
 // Outcomes of decide().
 export const DECIDED: u32 = 0;
@@ -89,10 +84,8 @@ export const NOT_CACHED: u32 = 4;
 
 let randomState: u64 = 0x9e3779b97f4a7c15;
 
-// The pick without a stream record: rows of the last schedule(), and the model that they were to serve.
-let pickedCount: u32 = 0;
+/** The model that the picked rows were to serve. */
 let pickedModel: u64 = 0;
-const picked: usize = memory.data(3 * 2, 2);
 
 /** The two histograms show the first and every n-th decision: recording one costs as much as scoring 64 endpoints. */
 const METERED_EVERY: u32 = 8;
@@ -114,12 +107,12 @@ export function decide(stream: usize, config: u32, blind: bool): u32 {
   explain(stream, resultRow(0), planPicker(configPlan(config)) == PLUGIN_LATENCY_PICKER);
   isMetered = ++decisionsUnmetered >= METERED_EVERY;
   if (isMetered) decisionsUnmetered = 0;
-  rememberDestinations(stream);
-  const row = destinationRow(stream, 0);
+  const row = pickedRow(0);
   schedulePlaced(configPlan(config), pool, row);
   const runs = chooseStages(stream, pool, config, pickedModel, row, now);
+  pickedRemember(stream);
   const kind = describe(stream, blind);
-  writeDestination(config);
+  pickedWrite(config);
   writeStages(stream, config, row);
   commit(stream, pool, now);
   publish(now);
@@ -139,8 +132,8 @@ export function decideWithoutStream(pool: u32, config: u32): u32 {
   sync(now);
   const outcome = pick(0, pool, config, now, startNs);
   if (outcome != DECIDED) return outcome;
-  writeDestination(config);
-  writeStages(0, config, <u32>load<u16>(picked));
+  pickedWrite(config);
+  writeStages(0, config, pickedRow(0));
   countUp(COUNT_DECISIONS);
   meterDecision(pool, DECIDED_BLIND);
   return DECIDED;
@@ -167,9 +160,7 @@ function pick(stream: usize, pool: u32, config: u32, now: f64, entropy: u64): u3
   measurePrompt(stream, pool, model);
   readHeaders(config);
   preparePairs(stream, pool, config, model, now);
-  pickedCount = min<u32>(schedule(configPlan(config), pool), DESTINATIONS_MAX);
-  for (let i: u32 = 0; i < pickedCount; i++) store<u16>(picked + ((<usize>i) << 1), <u16>resultRow(i));
-  return pickedCount > 0 ? DECIDED : NONE_ELIGIBLE;
+  return pickedTake(schedule(configPlan(config), pool)) > 0 ? DECIDED : NONE_ELIGIBLE;
 }
 
 // The request's own wishes, else those that the configuration has for its objective.
@@ -195,15 +186,6 @@ function readHeaders(config: u32): void {
   }
 }
 
-function rememberDestinations(stream: usize): void {
-  store<u8>(stream, <u8>pickedCount, S_DESTINATIONS);
-  for (let i: u32 = 0; i < pickedCount; i++) {
-    const row = load<u16>(picked + ((<usize>i) << 1));
-    store<u16>(stream + S_ROWS + ((<usize>i) << 1), row);
-    store<u16>(stream + S_GENERATIONS + ((<usize>i) << 1), <u16>rowU32(COLUMN_GENERATION, row));
-  }
-}
-
 function isCached(stream: usize, row: u32): bool {
   return hasFlag(stream, F_HAS_PROMPT) && heldKeys(row % POOL_ENDPOINTS_MAX) > 0;
 }
@@ -222,20 +204,6 @@ function describe(stream: usize, blind: bool): u32 {
     return DECIDED_BY_LOAD;
   }
   return heldKeys(destinationRow(stream, 0) % POOL_ENDPOINTS_MAX) > 0 ? DECIDED_BY_PREFIX : DECIDED_COLD;
-}
-
-const destination: usize = memory.data(320);
-
-function writeDestination(config: u32): void {
-  writeBegin(destination, 320);
-  for (let i: u32 = 0; i < pickedCount; i++) {
-    const row = load<u16>(picked + ((<usize>i) << 1));
-    if (i > 0) writeByte(44);
-    writeHost(row, config);
-  }
-  replaceHeader(MAP_REQUEST_HEADERS, H_DESTINATION, destination, writeLength());
-  replaceHeader(MAP_REQUEST_HEADERS, H_RETRY_ON, V_RETRY_ON, textBytes(V_RETRY_ON));
-  replaceHeader(MAP_REQUEST_HEADERS, H_MAX_RETRIES, V_RETRIES, textBytes(V_RETRIES));
 }
 
 function meterHit(stream: usize, pool: u32): void {

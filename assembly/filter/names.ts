@@ -57,6 +57,7 @@ export const V_RETRY_ON = ascii("connect-failure,refused-stream,reset");
 export const V_RETRIES = ascii("2");
 /** Of a body with KV parameters: only a host that never had it in hand is followed by the next. */
 export const V_RETRY_UNSENT = ascii("connect-failure");
+export const V_ONE_RETRY = ascii("1");
 export const V_NO_RETRIES = ascii("0");
 export const V_FALSE = ascii("false");
 export const V_JSON = ascii("application/json");

@@ -40,6 +40,7 @@ import {
 import { endBothLegs } from "./both-legs";
 import { becomeDecodeOnly, decodeBegins } from "./commit";
 import { COUNT_DISAGG_UNFIT, COUNT_PREFILL_FALLBACKS, COUNT_PREFILL_ORPHANS, countUp } from "./counters";
+import { leaveOutPrefiller, writeRetries } from "./destinations";
 import {
   FAILED_CALL,
   FAILED_REFUSED,
@@ -61,16 +62,7 @@ import {
   noteLeg,
   reserveLeg,
 } from "./legs";
-import {
-  H_HEDGE,
-  H_MAX_RETRIES,
-  H_RETRY_ON,
-  S_PREFILL,
-  V_FALSE,
-  V_NO_RETRIES,
-  V_RETRIES,
-  V_RETRY_UNSENT,
-} from "./names";
+import { H_HEDGE, H_RETRY_ON, S_PREFILL, V_FALSE, V_RETRY_UNSENT } from "./names";
 import {
   CALLS_MAX,
   callAdd,
@@ -190,14 +182,14 @@ function goToDecode(stream: usize, config: u32, now: f64): void {
   decodeBegins(stream, now);
   if (configDecodeRetries(config)) {
     replaceHeader(MAP_REQUEST_HEADERS, H_RETRY_ON, V_RETRY_UNSENT, textBytes(V_RETRY_UNSENT));
-    replaceHeader(MAP_REQUEST_HEADERS, H_MAX_RETRIES, V_RETRIES, textBytes(V_RETRIES));
+    writeRetries(leaveOutPrefiller(stream, config) - 1);
     // A hedged request goes out again while the first one runs, whatever it is retried on.
     replaceHeader(MAP_REQUEST_HEADERS, H_HEDGE, V_FALSE, textBytes(V_FALSE));
     return;
   }
   // A route's own conditions are added to the header's: only none at all is none.
   removeHeader(MAP_REQUEST_HEADERS, H_RETRY_ON);
-  replaceHeader(MAP_REQUEST_HEADERS, H_MAX_RETRIES, V_NO_RETRIES, textBytes(V_NO_RETRIES));
+  writeRetries(0);
 }
 
 /** The reply to a call, on the root context `root`, with a body of `bytes` bytes. */

@@ -14,45 +14,58 @@ import { RESULTS_MAX } from "./plan";
 import { PLUGIN_MAX_SCORE_PICKER, PLUGIN_WEIGHTED_RANDOM_PICKER } from "./plugin-types";
 import { requestRandom, requestRandomUnit } from "./request";
 
-// The list so far, the best first: row, what it is ordered by, and the draw that breaks ties.
-const resultRows: usize = memory.data(16 * 2, 8);
-const resultKeys: usize = memory.data(16 * 8, 8);
-const resultDraws: usize = memory.data(16 * 4, 8);
-const resultTotals: usize = memory.data(16 * 8, 8);
+// The list so far, the best first: row, what it is ordered by, and the draw that breaks ties. One more is kept than wanted.
+const LIST_MAX: u32 = RESULTS_MAX + 1;
+const resultRows: usize = memory.data(17 * 2, 8);
+const resultKeys: usize = memory.data(17 * 8, 8);
+const resultDraws: usize = memory.data(17 * 4, 8);
+const resultTotals: usize = memory.data(17 * 8, 8);
 let results: u32 = 0;
+let listed: u32 = 0;
 
 /** The same for epp-wasm-latency-picker; `instance` 0 = all defaults. */
 export function pickByLatency(instance: usize, pool: u32, wanted: u32): u32 {
-  results = 0;
-  wanted = min<u32>(wanted, RESULTS_MAX);
+  resultsReset();
   if (candidateCount() == 0) return 0;
   const chosen = latencyChoose(instance, pool);
+  const kept = min<u32>(wanted + 1, LIST_MAX);
   for (let i: u32 = 0, count = candidateCount(); i < count; i++) {
-    insert(i, i == chosen ? Infinity : totalOf(i), wanted);
+    insert(i, i == chosen ? Infinity : totalOf(i), kept);
   }
-  return results;
+  return take(wanted);
 }
 
 /** Picks up to `wanted` (1…RESULTS_MAX) of the candidates; how many there are now. */
 export function pick(picker: u32, wanted: u32): u32 {
-  results = 0;
-  wanted = min<u32>(wanted, RESULTS_MAX);
-  for (let i: u32 = 0, count = candidateCount(); i < count; i++) insert(i, keyOf(picker, i), wanted);
+  resultsReset();
+  const kept = min<u32>(wanted + 1, LIST_MAX);
+  for (let i: u32 = 0, count = candidateCount(); i < count; i++) insert(i, keyOf(picker, i), kept);
+  return take(wanted);
+}
+
+function take(wanted: u32): u32 {
+  results = min<u32>(listed, min<u32>(wanted, RESULTS_MAX));
   return results;
 }
 
 /** Forgets the last result. */
 export function resultsReset(): void {
   results = 0;
+  listed = 0;
 }
 
 export function resultCount(): u32 {
   return results;
 }
 
-/** Row picked at `index` < resultCount(), the best first. */
+/** Row picked at `index` < resultsListed(), the best first. */
 export function resultRow(index: u32): u32 {
   return <u32>load<u16>(resultRows + ((<usize>index) << 1));
+}
+
+/** Rows that resultRow() knows: the results and, where there is one, the next best. */
+export function resultsListed(): u32 {
+  return listed;
 }
 
 /** Weighted sum of the row picked at `index`. */
@@ -73,14 +86,14 @@ function keyOf(picker: u32, index: u32): f64 {
   }
 }
 
-// Puts the candidate into its place in the list, the last of a full list falls off.
-function insert(index: u32, key: f64, wanted: u32): void {
+// Puts the candidate into its place in the list of `kept`, the last of a full list falls off.
+function insert(index: u32, key: f64, kept: u32): void {
   const draw = <u32>(requestRandom() >> 32);
-  let place = results;
+  let place = listed;
   while (place > 0 && isBefore(key, draw, place - 1)) place--;
-  if (place >= wanted) return;
-  if (results < wanted) results++;
-  for (let i = results - 1; i > place; i--) {
+  if (place >= kept) return;
+  if (listed < kept) listed++;
+  for (let i = listed - 1; i > place; i--) {
     store<u16>(resultRows + ((<usize>i) << 1), load<u16>(resultRows + ((<usize>(i - 1)) << 1)));
     store<f64>(resultKeys + ((<usize>i) << 3), load<f64>(resultKeys + ((<usize>(i - 1)) << 3)));
     store<f64>(resultTotals + ((<usize>i) << 3), load<f64>(resultTotals + ((<usize>(i - 1)) << 3)));
