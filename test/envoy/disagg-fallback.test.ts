@@ -1,11 +1,12 @@
 // Where a request goes whose decode host refuses the connection: never to the endpoint that it is to get its prompt from.
 import { describe, expect, it, onTestFinished } from "vitest";
 import { PROTOCOLS } from "./clients.ts";
+import type { Bootstrap } from "../../cli/envoy-config.ts";
 import { BOTH, disaggregation, PREFILL, DECODE, PREFILLER } from "./disagg.ts";
 import { ENVOY_VERSIONS, type Gateway, startGateway, until } from "./harness.ts";
 import { settled } from "./status.ts";
 import { ask, destinationsOf, echoOf, inference, showDestination, text } from "./support.ts";
-import { answer, type Behaviour, echo, type Upstream } from "./upstream.ts";
+import { answer, type Behaviour, echo, reset, type Upstream } from "./upstream.ts";
 
 type Running = Gateway & { stop(): Promise<void> };
 
@@ -14,20 +15,34 @@ const AT_ONCE = { retryBackoffMinMs: 10, retryBackoffMaxMs: 10 };
 /** Requests until the dead host was somebody's first choice: never so by chance in 128 has odds below 2^−64. */
 const ASKED_MAX = 128;
 
+/** How the routes retry by themselves: as shipped, not at all, or not those requests that go out with parameters. */
+type Routes = "own" | "none" | "split";
+
+function setRoutes(bootstrap: Bootstrap, routes: Routes): void {
+  if (routes === "own") return;
+  const host = inference(bootstrap).route_config.virtual_hosts[0]!;
+  const [route] = host.routes;
+  const silent = structuredClone(route!);
+  delete (silent.route as { retry_policy?: { retry_on?: string } }).retry_policy?.retry_on;
+  if (routes === "none") host.routes[0] = silent;
+  else {
+    const unsent = { name: "x-envoy-retry-on", string_match: { exact: "connect-failure" } };
+    host.routes.unshift(Object.assign(silent, { match: { prefix: "/", headers: [unsent] } }));
+  }
+}
+
 async function start(
   version: string,
   roles: readonly object[],
-  { parameters = {}, gateway: settings = {}, ownRetries = true } = {},
+  { parameters = {}, routes = "own" as Routes } = {},
 ): Promise<Running> {
   const gateway = await startGateway(version, {
     replicas: roles.length,
     snapshot: false,
-    pluginConfig: disaggregation({ parameters, gateway: { ...AT_ONCE, ...settings } }),
+    pluginConfig: disaggregation({ parameters, gateway: AT_ONCE }),
     edit: (bootstrap) => {
       showDestination(bootstrap);
-      if (ownRetries) return;
-      const route = inference(bootstrap).route_config.virtual_hosts[0]!.routes[0]!.route;
-      delete (route as { retry_policy?: { retry_on?: string } }).retry_policy?.retry_on;
+      setRoutes(bootstrap, routes);
     },
   });
   onTestFinished(() => gateway.stop());
@@ -122,17 +137,44 @@ function spliced(gateway: Gateway): [string, string][] {
 }
 
 describe.each(ENVOY_VERSIONS)("a body with KV parameters, on Envoy %s", (version) => {
-  const INLINE = { parameters: { mode: "inline", decodeRetry: "connect-failure" }, ownRetries: false };
+  const parameters = { mode: "inline", decodeRetry: "connect-failure" };
+  const INLINE = { parameters, routes: "none" as const };
 
-  it("goes to the next host, never to the one that the parameters name", async () => {
-    const gateway = await start(version, [BOTH, BOTH, BOTH], INLINE);
-    for (const replica of gateway.replicas) replica.behave(doesBoth(replica));
-    await gateway.replicas[0]!.kill();
-    await askUntilRetried(gateway, (reply) => expect(reply.status).toBe(200));
-    expect(spliced(gateway).length).toBeGreaterThan(0);
-    for (const [address, body] of spliced(gateway)) expect(body).not.toContain(paramsOf(address));
-    await settled(gateway);
-  });
+  it.each(["none", "split"] as const)(
+    "goes to the next host, never to the one that the parameters name, where routes are %s",
+    async (routes) => {
+      const gateway = await start(version, [BOTH, BOTH, BOTH], { parameters, routes });
+      for (const replica of gateway.replicas) replica.behave(doesBoth(replica));
+      await gateway.replicas[0]!.kill();
+      await askUntilRetried(gateway, (reply) => expect(reply.status).toBe(200));
+      expect(spliced(gateway).length).toBeGreaterThan(0);
+      for (const [address, body] of spliced(gateway)) expect(body).not.toContain(paramsOf(address));
+      await settled(gateway);
+    },
+  );
+
+  it.each(["headers", "body"] as const)(
+    "goes out once when the host breaks at its %s, by a route of its own among routes that retry",
+    async (when) => {
+      const gateway = await start(version, [DECODE, DECODE, PREFILL], { parameters, routes: "split" });
+      const [first, second, prefiller] = gateway.replicas as [Upstream, Upstream, Upstream];
+      prefiller.behave(doesBoth(prefiller));
+      for (const decoder of [first, second]) decoder.behave(reset(when));
+      for (const protocol of PROTOCOLS) {
+        const reply = await ask(gateway, text(protocol), { protocol });
+        expect(reply.status).toBe(503);
+      }
+      expect(first.received.length + second.received.length).toBe(2);
+      // A request without parameters has the retries of the other route: it is sent again.
+      prefiller.behave(answer(500, "{}"));
+      for (const decoder of [first, second]) decoder.forget();
+      await until("it was sent again", async () => {
+        await ask(gateway, text("plain"));
+        return first.received.length > 0 && second.received.length > 0;
+      });
+      await settled(gateway);
+    },
+  );
 
   it("goes nowhere else than the decision says", async () => {
     const gateway = await start(version, [DECODE, PREFILL, PREFILL], INLINE);
