@@ -1,16 +1,21 @@
 // Batches of index changes on a real gateway: exact in all workers, refused, held back, drifted and repaired.
 import { afterEach, describe, expect, it } from "vitest";
-import { KV_BATCH_BYTES_MAX, KV_SEGMENTS } from "../../assembly/wire/kv-deltas.ts";
+import { KV_BATCH_BYTES_MAX, KV_CELL_BYTES, KV_SEGMENTS } from "../../assembly/wire/kv-deltas.ts";
 import { random } from "../unit/support/random.ts";
 import { send } from "./clients.ts";
 import { type ControlReply, ENVOY_VERSIONS, type Gateway, POOL, startGateway, until } from "./harness.ts";
 import { cellKeys, KvSource } from "./kv-batches.ts";
 import type { Status } from "./status.ts";
 import { settings } from "./support.ts";
+import { held } from "./upstream.ts";
 
 const WORKERS = 2;
 const KEYS = cellKeys("what an engine holds. ".repeat(200));
 const PATH = `/v1/pools/${POOL}/kv`;
+/** More than half of what a worker with requests in flight applies at one tick (assembly/filter/kv-follow.ts). */
+const CELLS_OF_A_TICK = 5_000;
+/** Batches until one has to be held back. */
+const PUSHES_MAX = 20 * KV_SEGMENTS;
 
 interface KvPool {
   readonly name: string;
@@ -86,8 +91,10 @@ describe.each(ENVOY_VERSIONS)("index batches on Envoy %s", (version) => {
     expect(kvIndex).toMatchObject({ entries: 5, exactEndpoints: 1, wantedEndpoints: 0 });
     expect(endpoints.map(({ kv }) => kv)).toEqual(["exact", "degraded"]);
     expect(endpoints[0]!.kvEntries).toBe(5);
-    await until("the metrics follow", async () => (await of.metric("epp_kv_entries")) === 5);
-    expect(await of.metric("epp_kv_exact_endpoints", { pool: POOL })).toBe(1);
+    await until("the metrics follow", async () => {
+      const exact = await of.metric("epp_kv_exact_endpoints", { pool: POOL });
+      return exact === 1 && (await of.metric("epp_kv_entries")) === 5;
+    });
     await until("batches are counted", async () => (await of.metric("epp_kv_batches_total")) === 2 * WORKERS);
   });
 
@@ -106,23 +113,33 @@ describe.each(ENVOY_VERSIONS)("index batches on Envoy %s", (version) => {
   });
 
   it("are held back when they come faster than the workers apply them, and none is lost", async () => {
-    // A tick as slow as this is filled by any machine.
+    // The control listener's ticks are left, ten a second. At each a worker with a request in flight applies one batch.
     const of = await start({ tickMs: 1000 });
     const source = new KvSource(13n);
     await pushAll(of, source.copy(0).exact(0).batches());
-    let held = 0;
-    for (let i = 0; i < 3 * KV_SEGMENTS; i++) {
-      const batch = source.store(0, KEYS, 0, (cell) => cell + 1 + i).batch();
-      while ((await push(of, batch)).status === 503) held++;
+    const hold = held();
+    for (const replica of of.replicas) {
+      replica.forget();
+      replica.behave(hold.behaviour);
     }
+    const waiting = send(of.url, { path: "/v1/completions", body: { model: "test-model", prompt: "held" } });
+    await until("a request in flight", () => of.replicas.some(({ received }) => received.length > 0));
+    const keys = cellKeys(Buffer.alloc(CELLS_OF_A_TICK * KV_CELL_BYTES, "what an engine holds. "));
+    let heldBack = 0;
+    for (let i = 0; heldBack === 0 && i < PUSHES_MAX; i++) {
+      const batch = source.store(0, keys, 0, (cell) => cell + 1 + i).batch();
+      while ((await push(of, batch)).status === 503) heldBack++;
+    }
+    hold.release();
+    expect((await waiting).status).toBe(200);
     await applied(of);
     const reply = await pushAll(of, source.exact(0).batches());
     expect(JSON.parse(reply.text)).toEqual({ sequence: source.sequence, wanted: [1] });
-    expect((await poolOf(of)).endpoints[0]).toMatchObject({ kv: "exact", kvEntries: KEYS.length });
-    expect(held).toBeGreaterThan(0);
+    expect((await poolOf(of)).endpoints[0]).toMatchObject({ kv: "exact", kvEntries: keys.length });
+    expect(heldBack).toBeGreaterThan(0);
     await until("the workers' counters are known", async () => {
       const { counters } = await of.status<Status>();
-      return counters["kvBatchesHeld"] === held;
+      return counters["kvBatchesHeld"] === heldBack;
     });
     expect((await of.status<Status>()).counters).toMatchObject({ kvOverruns: 0, kvDrifts: 0 });
   });
