@@ -35,6 +35,8 @@ export interface StartEnvoyOptions extends EnvoyConfigOptions {
   /** Further environment for the Envoy process. */
   readonly env?: Readonly<Record<string, string>>;
   readonly readyTimeoutMs?: number;
+  /** Seconds until the streams of a listener that was replaced are cut; 1 unless given. */
+  readonly drainSeconds?: number;
 }
 
 export interface RunningEnvoy {
@@ -138,7 +140,7 @@ function envoyArguments(options: StartEnvoyOptions, config: string, adminPath: s
     ...["--concurrency", String(options.concurrency ?? 1), "--log-level", options.logLevel ?? "warning"],
     // Hot restart would take a shared-memory segment by number, one Envoy a machine.
     "--disable-hot-restart",
-    ...["--drain-time-s", "1"],
+    ...["--drain-time-s", String(options.drainSeconds ?? 1)],
   ];
 }
 

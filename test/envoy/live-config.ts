@@ -1,7 +1,8 @@
 // A listener that can be changed while Envoy runs: the inference listener comes from a watched file (LDS).
+import { randomInt } from "node:crypto";
 import { mkdtemp, rename, rm, writeFile } from "node:fs/promises";
 import { writeFileSync } from "node:fs";
-import { createServer, type AddressInfo } from "node:net";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { request } from "undici";
@@ -11,10 +12,15 @@ import { type Gateway, type GatewayOptions, startGateway, until } from "./harnes
 /** Envoy counts the first once per worker that took an update. */
 const TAKEN = "listener_manager.listener_create_success";
 const REFUSED = "listener_manager.lds.update_rejected";
+const DRAINING = "listener_manager.total_listeners_draining";
+/** Longer than any test lasts: what a test begins before an update, the update's drain does not end. */
+export const DRAIN_SECONDS = 300;
 
 export interface LiveGateway extends Gateway {
   /** Gives the picker another EndpointPickerConfig (JSON text); returns once all workers have it, or Envoy refused. */
   reconfigure(pluginConfig: string): Promise<"taken" | "refused">;
+  /** Waits until no listener that was replaced is left. */
+  drained(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -58,12 +64,15 @@ export async function startLiveGateway(version: string, options: GatewayOptions 
       return (await stat(gateway, TAKEN)) >= taken + (options.concurrency ?? 1) && "taken";
     });
   };
+  const drained = async (): Promise<void> => {
+    await until("replaced listeners gone", async () => (await stat(gateway, DRAINING)) === 0);
+  };
   const { stop: stopGateway } = gateway;
   const stop = async (): Promise<void> => {
     await stopGateway();
     await rm(folder, { recursive: true, force: true });
   };
-  return Object.assign(gateway, { reconfigure, stop });
+  return Object.assign(gateway, { reconfigure, drained, stop });
 }
 
 function resources(listener: Listener): string {
@@ -78,10 +87,18 @@ async function stat(gateway: Gateway, name: string): Promise<number> {
   return Number((await body.text()).split(": ")[1]);
 }
 
+/** Below those that the kernel gives out by itself, so that no other socket comes by it until Envoy listens there. */
+const PORT_FIRST = 20_000;
+const PORT_END = 32_000;
+
 async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((settle) => server.listen(0, "127.0.0.1", settle));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((settle) => server.close(settle));
-  return port;
+  return until("a free port", async () => {
+    const port = randomInt(PORT_FIRST, PORT_END);
+    const server = createServer();
+    const isFree = await new Promise<boolean>((settle) => {
+      server.once("error", () => settle(false)).listen(port, "127.0.0.1", () => settle(true));
+    });
+    if (isFree) await new Promise((settle) => server.close(settle));
+    return isFree && port;
+  });
 }

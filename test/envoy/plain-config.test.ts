@@ -6,7 +6,7 @@ import { request } from "undici";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { send } from "./clients.ts";
 import { chat, ENVOY_VERSIONS, type Gateway, POOL, startGateway, until } from "./harness.ts";
-import { startLiveGateway } from "./live-config.ts";
+import { DRAIN_SECONDS, startLiveGateway } from "./live-config.ts";
 import { held } from "./upstream.ts";
 
 const CHAT = "/v1/chat/completions";
@@ -85,7 +85,7 @@ describe.each(ENVOY_VERSIONS)("the plain configuration on Envoy %s", (version) =
   it("logs each request with the replica that served it", async () => {
     const line = await until(
       "an access log line",
-      async () => (await readFile(accessLogPath, "utf8")).split("\n")[0],
+      async () => /^.+(?=\n)/.exec(await readFile(accessLogPath, "utf8"))?.[0],
     );
     expect(JSON.parse(line)).toMatchObject({
       path: CHAT,
@@ -102,7 +102,8 @@ describe.each(ENVOY_VERSIONS)("the plain configuration on Envoy %s", (version) =
 
 describe.each(ENVOY_VERSIONS)("a listener update on Envoy %s", (version) => {
   it("is taken with a good configuration, refused with a bad one, and cuts no stream that has begun", async () => {
-    const gateway = await startLiveGateway(version, { concurrency: 2, replicas: 1 });
+    const options = { concurrency: 2, replicas: 1, drainSeconds: DRAIN_SECONDS };
+    const gateway = await startLiveGateway(version, options);
     try {
       const hold = held();
       gateway.replicas[0]!.behave(hold.behaviour);

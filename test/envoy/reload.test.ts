@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { open } from "./clients.ts";
 import { ENVOY_VERSIONS, POOL, until } from "./harness.ts";
-import { type LiveGateway, startLiveGateway } from "./live-config.ts";
+import { DRAIN_SECONDS, type LiveGateway, startLiveGateway } from "./live-config.ts";
 import { settled, type Status } from "./status.ts";
 import { ask, CHAT_PATH, destinationsOf, settings, showDestination, text } from "./support.ts";
 import { echo, held } from "./upstream.ts";
@@ -49,7 +49,7 @@ describe.each(ENVOY_VERSIONS)("a listener update on Envoy %s", (version) => {
   it("leaves streams that have begun on the old configuration until they end", async () => {
     await withLiveGateway(
       version,
-      { ...OPTIONS, pluginConfig: settings({ destinations: 2 }) },
+      { ...OPTIONS, pluginConfig: settings({ destinations: 2 }), drainSeconds: DRAIN_SECONDS },
       async (gateway) => {
         const hold = held();
         for (const replica of gateway.replicas) replica.behave(hold.behaviour);
@@ -97,7 +97,9 @@ describe.each(ENVOY_VERSIONS)("a listener update on Envoy %s", (version) => {
       { ...OPTIONS, pluginConfig: settings({ destinations: 2 }) },
       async (gateway) => {
         expect(await gateway.reconfigure(document)).toBe("refused");
-        expect(gateway.envoy.log()).toContain("epp: configuration refused: ");
+        await until("the refusal is logged", () =>
+          gateway.envoy.log().includes("epp: configuration refused: "),
+        );
         expect(gateway.envoy.log()).toContain(said);
         expect(destinationsOf(await ask(gateway, text("still")))).toHaveLength(2);
         expect(await gateway.reconfigure(settings({ destinations: 1 }))).toBe("taken");
@@ -108,11 +110,14 @@ describe.each(ENVOY_VERSIONS)("a listener update on Envoy %s", (version) => {
 
   it("can be repeated without end: places of old configurations are used again", async () => {
     const UPDATES = 24;
+    // Each takes a place until it is drained, and a fast machine makes all of them within that time.
+    const DRAINED_EVERY = 8;
     await withLiveGateway(version, OPTIONS, async (gateway) => {
       for (let update = 0; update < UPDATES; update++) {
         const destinations = 1 + (update % 3);
         expect(await gateway.reconfigure(settings({ destinations })), `update ${update}`).toBe("taken");
         expect(destinationsOf(await ask(gateway, text(update)))).toHaveLength(destinations);
+        if (update % DRAINED_EVERY === DRAINED_EVERY - 1) await gateway.drained();
       }
       await settled(gateway);
     });
