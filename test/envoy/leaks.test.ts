@@ -141,6 +141,11 @@ describe.each(ENVOY_VERSIONS)("nothing is held on Envoy %s after", (version) => 
   let gateway: Gateway & { stop(): Promise<void> };
   beforeAll(async () => {
     gateway = await startGateway(version, { replicas: 2, concurrency: 2 });
+    // A worker that has read a body waits for the next one as long as it takes.
+    await until("every worker has read a body", async () => {
+      await Promise.all(Array.from({ length: 8 }, (_, i) => ask(gateway, text(i))));
+      return (await gateway.status<Status>()).workers === 2;
+    });
   });
   afterAll(() => gateway?.stop());
 

@@ -73,10 +73,16 @@ describe.each(ENVOY_VERSIONS)("the sidecar with Envoy %s", (version) => {
     const { servers, seen, envoy, sidecar } = await setUp(version);
     await envoy();
     await sidecar();
-    const first = await until("the first server was known", () => seen(servers[0]));
+    // A server that answers late is listed before its figures are there.
+    const figures = async (server: FakeModelServer): Promise<EndpointStatus | undefined> => {
+      const endpoint = await seen(server);
+      return endpoint?.waiting == null ? undefined : endpoint;
+    };
+    const first = await until("the first server's figures were known", () => figures(servers[0]));
     expect(first).toMatchObject({ ready: true, waiting: 4, running: 2, failures: 0, setAside: false });
     expect(first.kvUsage).toBeCloseTo(0.2222, 3);
-    expect(await seen(servers[1])).toMatchObject({ ready: true, waiting: 8, running: 8, kvUsage: 0.5 });
+    const second = await until("the second server's figures were known", () => figures(servers[1]));
+    expect(second).toMatchObject({ ready: true, waiting: 8, running: 8, kvUsage: 0.5 });
     servers[0].page = withValue(VLLM_032, "vllm:num_requests_waiting", 77);
     await until("the new queue was known", async () => (await seen(servers[0]))?.waiting === 77);
     await servers[1].stop();
