@@ -90,11 +90,12 @@ describe.each(ENVOY_VERSIONS)("Envoy %s", (version) => {
 
   /** Plays; where writes were merged because the machine was busy, plays again with more time between them. */
   async function play(scenario: Scenario): Promise<ScenarioOutcome> {
-    const outcome = await rig.player.play(scenario);
-    if (UPDATING || JSON.stringify(outcome) === JSON.stringify(recorded[scenario.name])) return outcome;
+    const expected = recorded[scenario.name];
+    const outcome = await rig.player.play(scenario, expected);
+    if (UPDATING || JSON.stringify(outcome) === JSON.stringify(expected)) return outcome;
     const slow = await Rig.start(version, SLOW_GAP_MS);
     try {
-      return await slow.player.play(scenario);
+      return await slow.player.play(scenario, expected);
     } finally {
       await slow.stop();
     }

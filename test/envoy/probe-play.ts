@@ -2,6 +2,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
 import {
   NO_STREAM,
   ownHeaders,
@@ -15,8 +16,10 @@ import {
 import { openClient, type ProbeClient } from "./probe-clients.ts";
 import type { ProbeEnvoy } from "./probe-envoy.ts";
 
-/** After the last step, for the log lines that follow the answer. */
+/** After the last step, for the log lines that follow the answer; and on a busy machine, until they are those expected. */
 const SETTLE_MS = 60;
+const SETTLE_MAX_MS = 2_000;
+const SETTLE_POLL_MS = 20;
 const AWAIT_MS = 10_000;
 
 /** Upstream that answers each request as its scenario says, and http_call requests by path. */
@@ -125,7 +128,8 @@ export class EnvoyPlayer {
     private readonly gapMs: number,
   ) {}
 
-  async play(scenario: Scenario): Promise<ScenarioOutcome> {
+  /** @param expected what it is to come to; waits for it a while */
+  async play(scenario: Scenario, expected?: ScenarioOutcome): Promise<ScenarioOutcome> {
     const clients = new Map<string, ProbeClient>();
     const first = this.envoy.lines.length;
     for (const step of scenario.steps) {
@@ -133,9 +137,23 @@ export class EnvoyPlayer {
       await sleep(this.gapMs);
     }
     await sleep(SETTLE_MS);
+    const outcome = (): ScenarioOutcome => this.outcomeOf(scenario, clients, first);
+    const deadline = performance.now() + (expected === undefined ? 0 : SETTLE_MAX_MS);
+    while (performance.now() < deadline && !isDeepStrictEqual(outcome(), expected))
+      await sleep(SETTLE_POLL_MS);
+    const seen = structuredClone(outcome());
+    for (const client of clients.values()) client.abort();
+    return seen;
+  }
+
+  /** What the streams have come to so far, whose lines begin at line `first`. */
+  private outcomeOf(
+    scenario: Scenario,
+    clients: ReadonlyMap<string, ProbeClient>,
+    first: number,
+  ): ScenarioOutcome {
     const outcome: ScenarioOutcome = {};
     for (const [name, client] of clients) {
-      client.abort();
       const prefix = `${name} `;
       const lines = this.envoy.lines.slice(first).filter((line) => line.startsWith(prefix));
       outcome[name] = {
