@@ -83,7 +83,7 @@ describe(`when engines lose what they held (seed ${SEED})`, () => {
   it("counts nothing after a reset, from the engine's next events on", async () => {
     await withKvFleet(options, async (fleet) => {
       for (let round = 0; round < 3; round++) {
-        const before = await documents(fleet, 5);
+        const before = await documents(fleet, 10);
         expectRight(before, engine.blockSize, 1);
         for (const replica of fleet.replicas) await reset(replica);
         await fleet.settled();
