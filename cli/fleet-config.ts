@@ -6,7 +6,9 @@ import { dirname, resolve } from "node:path";
 import { parse } from "yaml";
 import { z } from "zod";
 import { POOL_ENDPOINTS_MAX } from "../assembly/wire/limits.ts";
-import { issueLines } from "../sidecar/config/issues.ts";
+import { fields, issueLines } from "../sidecar/config/issues.ts";
+import { endpointDetails, poolFields, portConfig } from "../sidecar/config/schema.ts";
+import { staticNotes } from "../sidecar/discovery/label-notes.ts";
 import { parseEndpoint } from "./envoy-config.ts";
 
 /** One server: address and what the sidecar is told besides. */
@@ -23,7 +25,7 @@ export interface Fleet {
   readonly endpoints: readonly FleetEndpoint[];
   /** EndpointPickerConfig as JSON text; undefined = the filter's default. */
   readonly pickerConfig: string | undefined;
-  /** Further fields of the sidecar's pool: scrape, models, engines, dcgm. */
+  /** Further fields of the sidecar's pool: scrape, models, engines, dcgm, scaling, kvEvents. */
   readonly sidecarPool: Readonly<Record<string, unknown>>;
 }
 
@@ -34,13 +36,17 @@ export class FleetConfigError extends Error {
 
 const endpoint = z.union([
   z.string(),
-  z.looseObject({
+  fields({
     address: z.string(),
-    port: z.coerce.number().int().min(1).max(65_535),
+    port: portConfig,
+    ...endpointDetails,
     labels: z.record(z.string(), z.coerce.string()).optional(),
   }),
 ]);
-const endpointList = z.array(endpoint).min(1).max(POOL_ENDPOINTS_MAX);
+const endpointList = z
+  .array(endpoint)
+  .min(1, "expected at least one endpoint")
+  .max(POOL_ENDPOINTS_MAX, `expected at most ${POOL_ENDPOINTS_MAX} endpoints`);
 
 const pickerDocument = z.looseObject({
   kind: z.literal("EndpointPickerConfig"),
@@ -49,20 +55,21 @@ const pickerDocument = z.looseObject({
     .default([]),
 });
 
-const fleetDocument = z.strictObject({
+const { scrape, models, engines, dcgm, scaling, kvEvents } = poolFields;
+const fleetDocument = fields({
   endpoints: endpointList,
   picker: pickerDocument.optional(),
-  sidecar: z
-    .strictObject({
-      scrape: z.unknown().optional(),
-      models: z.unknown().optional(),
-      engines: z.unknown().optional(),
-      dcgm: z.unknown().optional(),
-    })
-    .optional(),
+  sidecar: fields({
+    scrape: scrape.optional(),
+    models: models.optional(),
+    engines: engines.optional(),
+    dcgm,
+    scaling: scaling.optional(),
+    kvEvents,
+  }).optional(),
 });
 
-const endpointsDocument = z.looseObject({ endpoints: endpointList });
+const endpointsDocument = fields({ endpoints: endpointList });
 
 /** Servers from a list "host:port,host:port". @throws FleetConfigError */
 export async function fleetFromList(list: string): Promise<Fleet> {
@@ -81,7 +88,8 @@ export async function fleetFromFile(path: string): Promise<Fleet> {
   if ((document as { kind?: unknown } | null)?.kind === "EndpointPickerConfig") {
     return fleetFromPicker(check(pickerDocument, document, path), path);
   }
-  const { endpoints, picker, sidecar } = check(fleetDocument, document, path);
+  const { endpoints, picker } = check(fleetDocument, document, path);
+  const { sidecar } = document as { sidecar?: Fleet["sidecarPool"] };
   return {
     endpoints: await resolveEndpoints(endpoints),
     pickerConfig: picker === undefined ? undefined : JSON.stringify(picker),
@@ -101,6 +109,16 @@ export function fleetFaults(document: unknown): string[] {
       return [`endpoints[${index}]: ${(error as Error).message}`];
     }
   });
+}
+
+/** What of a fleet file's endpoints will have no effect; the file has no faults. */
+export function fleetNotes(document: unknown): string[] {
+  const { endpoints } = fleetDocument.parse(document);
+  const known = endpoints.map((entry) => {
+    const { host, port, rest } = splitEntry(entry);
+    return { ...rest, address: isIP(host) === 0 ? "127.0.0.1" : host, port };
+  });
+  return staticNotes(known, "endpoints");
 }
 
 async function fleetFromPicker(picker: z.output<typeof pickerDocument>, path: string): Promise<Fleet> {
@@ -129,7 +147,7 @@ async function readYaml(path: string): Promise<unknown> {
 function check<T extends z.ZodType>(schema: T, value: unknown, where: string): z.output<T> {
   const checked = schema.safeParse(value);
   if (checked.success) return checked.data;
-  throw new FleetConfigError(`${where}: ${z.prettifyError(checked.error)}`);
+  throw new FleetConfigError([`${where} is not valid:`, ...issueLines(checked.error, value)].join("\n  "));
 }
 
 /** Every entry with an IP address; a name stands for all addresses that it has now. */

@@ -18,7 +18,7 @@ export interface SidecarOptions {
   readonly poolName: string;
   /** Endpoints as the sidecar's `discovery.static.endpoints` takes them: "ip:port" or entries with labels. */
   readonly endpoints: readonly unknown[];
-  /** Further fields of the pool: scrape, models, engines, dcgm. */
+  /** Further fields of the pool: scrape, models, engines, dcgm, scaling, kvEvents. */
   readonly pool?: Readonly<Record<string, unknown>>;
 }
 

@@ -24,7 +24,19 @@ export interface OutputFile {
  * @throws InputFileError
  */
 export function readDocuments(path: string): unknown[] {
-  return parseDocuments(path, readInput(path));
+  const text = readInput(path);
+  if (path.endsWith(".json")) checkJson(path, text);
+  return parseDocuments(path, text);
+}
+
+// YAML allows more than JSON, such as comments and a last comma; who reads a .json file does not.
+function checkJson(path: string, text: string): void {
+  if (text.trim() === "") return;
+  try {
+    JSON.parse(text);
+  } catch (error) {
+    throw new InputFileError(path, `no valid JSON: ${(error as Error).message}`);
+  }
 }
 
 /** @throws InputFileError */

@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { ConfigureRefusedError, ProxyWasmHost, VirtualClock } from "../../host-sim/host/index.ts";
 import { WASM_PATH } from "../envoy.ts";
+import { at, type Fields, isFields } from "./documents.ts";
 
 /** Plugins that are judged one by one; the filter refuses a document with more. */
 const PLUGINS_MAX = 64;
@@ -26,6 +27,11 @@ export class WasmMissingError extends Error {
   }
 }
 
+/** The name by which others refer to a plugin. */
+function nameOf(plugin: unknown): unknown {
+  return at(plugin, "name") ?? at(plugin, "type");
+}
+
 /** Runs configure in one host; many documents may be checked one after another. */
 export class FilterCheck {
   private checked = 0;
@@ -48,7 +54,7 @@ export class FilterCheck {
   }
 
   /**
-   * The filter tells a document's first fault only, so each of its plugins is also judged alone: every fault of a
+   * The filter tells a document's first fault only, so each of its plugins is also judged by itself: every fault of a
    * plugin is told at once, in the filter's own words.
    */
   async document(document: unknown): Promise<FilterVerdict> {
@@ -58,13 +64,26 @@ export class FilterCheck {
     return { errors: [...new Set([...alone, ...whole.errors])], notes: whole.notes };
   }
 
-  /** Errors of single plugins, with their paths in the whole document. */
+  /**
+   * Errors of single plugins, with their paths in the whole document. Each is judged beside the others as they are
+   * without parameters, for it may name them; others that are not taken even so are left out.
+   */
   private async pluginFaults(document: unknown): Promise<string[]> {
     const { apiVersion, kind, plugins } = document as Record<string, unknown>;
     if (!Array.isArray(plugins)) return [];
+    const judged = (list: readonly unknown[]): Promise<FilterVerdict> =>
+      this.text(JSON.stringify({ apiVersion, kind, plugins: list }));
+    const entries = plugins.slice(0, PLUGINS_MAX) as unknown[];
+    const bare: { readonly index: number; readonly plugin: Fields }[] = [];
+    for (const [index, entry] of entries.entries()) {
+      if (!isFields(entry)) continue;
+      const plugin = { type: entry["type"], name: entry["name"] };
+      if ((await judged([plugin])).errors.length === 0) bare.push({ index, plugin });
+    }
     const faults: string[] = [];
-    for (const [index, plugin] of plugins.slice(0, PLUGINS_MAX).entries()) {
-      const { errors } = await this.text(JSON.stringify({ apiVersion, kind, plugins: [plugin] }));
+    for (const [index, entry] of entries.entries()) {
+      const others = bare.filter((other) => other.index !== index && nameOf(other.plugin) !== nameOf(entry));
+      const { errors } = await judged([entry, ...others.map(({ plugin }) => plugin)]);
       const own = errors.filter((error) => error.startsWith("plugins[0]"));
       faults.push(...own.map((error) => error.replace("plugins[0]", `plugins[${index}]`)));
     }

@@ -8,7 +8,7 @@ import type { Command } from "commander";
 import { loadSettings } from "../../sidecar/config/load.ts";
 import { isPickerConfig, readPickerConfig } from "../../sidecar/config/picker-config.ts";
 import { ConfigError, FileReadError } from "../../sidecar/errors.ts";
-import { fleetFaults } from "../fleet-config.ts";
+import { fleetFaults, fleetNotes } from "../fleet-config.ts";
 import { at, type Fields, isFields, parseDocuments, readDocuments } from "./documents.ts";
 import { InputFileError } from "./errors.ts";
 import { FilterCheck } from "./filter-check.ts";
@@ -157,14 +157,15 @@ export function validateSidecar(document: Fields): Judgement {
 }
 
 async function validateFleet(document: Fields, check: FilterCheck): Promise<Judgement> {
-  const sidecar = isFields(document["sidecar"]) ? sidecarSection(document["sidecar"]) : [];
-  const faults = [...fleetFaults(document), ...sidecar];
+  let faults = fleetFaults(document);
+  const notes = faults.length === 0 ? fleetNotes(document) : [];
+  if (faults.length === 0 && isFields(document["sidecar"])) faults = sidecarSection(document["sidecar"]);
   const picker = document["picker"];
-  if (!isFields(picker)) return { errors: faults, notes: [] };
+  if (!isFields(picker)) return { errors: faults, notes };
   const verdict = await check.document(picker);
   return {
     errors: [...faults, ...verdict.errors.map((fault) => `picker.${fault}`)],
-    notes: verdict.notes.map((note) => `picker.${note}`),
+    notes: [...notes, ...verdict.notes.map((note) => `picker.${note}`)],
   };
 }
 

@@ -2,6 +2,7 @@
 import { readFileSync, statSync } from "node:fs";
 import { parse } from "yaml";
 import type { KubernetesSettings } from "../discovery/kubernetes/discovery.ts";
+import { staticNotes } from "../discovery/label-notes.ts";
 import { ConfigError, FileReadError } from "../errors.ts";
 import { CONFIG_FILE_BYTES_MAX } from "../limits.ts";
 import { engineSettings } from "./engine-specs.ts";
@@ -67,6 +68,11 @@ export function loadSettings(flags: Flags, environment: NodeJS.ProcessEnv): Sett
   } else if (flagged !== null) {
     pools.push(poolSettings(defaultPool(poolName), "--pool", COMMAND_LINE, flagged));
   }
+  notes.push(
+    ...own.config.pools.flatMap(({ discovery }, index) =>
+      staticNotes(discovery.static?.endpoints ?? [], `pools[${index}].discovery.static.endpoints`),
+    ),
+  );
   checkPools(pools);
   return {
     control: controlSettings(own.config.control, own.source, environment),

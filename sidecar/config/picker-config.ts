@@ -9,7 +9,7 @@ import { ConfigError } from "../errors.ts";
 import { METRICS_PAGE_BYTES_MAX } from "../limits.ts";
 import { SCALING_DEFAULTS } from "../role-load.ts";
 import { engineSettings } from "./engine-specs.ts";
-import { issueLines } from "./issues.ts";
+import { fields, issueLines } from "./issues.ts";
 import { engineFields } from "./schema.ts";
 import type { DiscoverySettings, PoolSettings, TlsFiles } from "./settings.ts";
 
@@ -34,31 +34,27 @@ const UNSUPPORTED: ReadonlyMap<string, string> = new Map([
 ]);
 
 const duration = z.string().regex(/^(\d+(\.\d+)?(ms|s|m|h))+$/, 'expected a duration like "50ms" or "1s"');
-const pluginRef = z.strictObject({ pluginRef: z.string() });
+const pluginRef = fields({ pluginRef: z.string() });
 
 const documentSchema = z.looseObject({
   apiVersion: z.string().optional(),
   kind: z.literal("EndpointPickerConfig"),
   plugins: z
-    .array(
-      z.strictObject({ type: z.string(), name: z.string().optional(), parameters: z.unknown().optional() }),
-    )
+    .array(fields({ type: z.string(), name: z.string().optional(), parameters: z.unknown().optional() }))
     .default([]),
-  dataLayer: z
-    .strictObject({
-      discovery: z.union([pluginRef, z.strictObject({ endpoints: pluginRef })]).optional(),
-      injectDefaults: z.boolean().default(true),
-      sources: z
-        .array(
-          z.strictObject({
-            pluginRef: z.string(),
-            interval: duration.optional(),
-            extractors: z.array(pluginRef).nullish(),
-          }),
-        )
-        .nullish(),
-    })
-    .nullish(),
+  dataLayer: fields({
+    discovery: z.union([pluginRef, fields({ endpoints: pluginRef })]).optional(),
+    injectDefaults: z.boolean().default(true),
+    sources: z
+      .array(
+        fields({
+          pluginRef: z.string(),
+          interval: duration.optional(),
+          extractors: z.array(pluginRef).nullish(),
+        }),
+      )
+      .nullish(),
+  }).nullish(),
 });
 type Plugin = z.output<typeof documentSchema>["plugins"][number];
 
@@ -75,16 +71,16 @@ const httpSource = {
 };
 
 const parameters = {
-  "file-discovery": z.strictObject({ path: z.string().min(1), watchFile: z.boolean().default(false) }),
-  "metrics-data-source": z.strictObject({
+  "file-discovery": fields({ path: z.string().min(1), watchFile: z.boolean().default(false) }),
+  "metrics-data-source": fields({
     ...httpSource,
     path: z.string().default("/metrics"),
     families: z.array(z.string()).optional(),
   }),
-  "models-data-source": z.strictObject({ ...httpSource, path: z.string().default("/v1/models") }),
-  "core-metrics-extractor": z.strictObject(engineFields),
+  "models-data-source": fields({ ...httpSource, path: z.string().default("/v1/models") }),
+  "core-metrics-extractor": fields(engineFields),
   "models-data-extractor": z.looseObject({}),
-  "dcgm-data-source": z.strictObject({
+  "dcgm-data-source": fields({
     scheme,
     path: z.string().default("/metrics"),
     port: port.default(9_400),

@@ -8,6 +8,7 @@ import { BLOCKS_CONFIGURED_MAX, BLOCKS_MAX, RANKS_MAX, TEXT_BYTES_MAX } from "..
 import { METRICS_PAGE_BYTES_MAX } from "../limits.ts";
 import { LOG_LEVELS } from "../log.ts";
 import { parseMetricSpec } from "../scrape/engines.ts";
+import { fields } from "./issues.ts";
 import { scaling } from "./scaling-schema.ts";
 
 const milliseconds = (min: number, max: number): z.ZodInt =>
@@ -15,21 +16,37 @@ const milliseconds = (min: number, max: number): z.ZodInt =>
 const atLeast = (min: number): string => `expected at least ${min}`;
 const atMost = (max: number): string => `expected at most ${max}`;
 
-const portNumber = z.int("expected a port number").min(1, atLeast(1)).max(65_535, atMost(65_535));
-const port = z.union([
-  portNumber,
-  z
-    .string()
-    .regex(/^\d{1,5}$/, "expected a port number")
-    .transform(Number)
-    .pipe(portNumber),
-]);
+const PORT = "expected a port number, 1 to 65535";
+const portNumber = z.int(PORT).min(1, PORT).max(65_535, PORT);
+const port = z.union(
+  [
+    portNumber,
+    z
+      .string()
+      .regex(/^\d{1,5}$/, PORT)
+      .transform(Number)
+      .pipe(portNumber),
+  ],
+  PORT,
+);
 const text = z.string().min(1, "expected a text that is not empty");
 /** Goes into a request line: visible ASCII, so that it can end neither the line nor the header. */
 const urlPath = z
   .string()
   .regex(/^\/[\x21-\x7e]*$/, "expected a path that starts with /, of visible ASCII characters");
-const interval = z.union([z.literal("adaptive"), milliseconds(10, 3_600_000)]);
+const interval = z.union(
+  [z.literal("adaptive"), milliseconds(10, 3_600_000)],
+  'expected "adaptive" or whole milliseconds from 10 to 3600000',
+);
+
+/** What an endpoint may say beside its address and port. */
+export const endpointDetails = {
+  name: z.string().optional(),
+  namespace: z.string().optional(),
+  nodeAddress: z.string().optional(),
+  labels: z.record(z.string(), z.string()).optional(),
+  rank: z.int().min(0).max(65_535).optional(),
+};
 
 /** "10.0.0.1:8000" or the entry of an endpoints file. */
 const staticEndpoint = z
@@ -40,14 +57,10 @@ const staticEndpoint = z
       context.addIssue({ code: "custom", message: "expected ip:port, with brackets around IPv6" });
       return z.NEVER;
     }),
-    z.strictObject({
+    fields({
       address: text,
       port,
-      name: z.string().optional(),
-      namespace: z.string().optional(),
-      nodeAddress: z.string().optional(),
-      labels: z.record(z.string(), z.string()).optional(),
-      rank: z.int().min(0).max(65_535).optional(),
+      ...endpointDetails,
     }),
   ])
   .superRefine((endpoint, context) => {
@@ -72,62 +85,56 @@ const labelText = z
 const targetPorts = <T extends z.ZodType>(entry: T): z.ZodArray<T> =>
   z.array(entry).max(TARGET_PORTS_MAX, atMost(TARGET_PORTS_MAX));
 
-const kubernetes = z
-  .strictObject({
-    namespace: objectName.optional(),
-    inferencePool: objectName.optional(),
-    service: objectName.optional(),
-    selector: z.record(labelText.min(1), labelText).optional(),
-    ports: targetPorts(z.union([portNumber, objectName])).default([]),
-    kubeconfig: text.optional(),
-    context: text.optional(),
-    policyGroup: z.enum([...POLICY_GROUPS, "none"]).default("llm-d.ai"),
-  })
-  .superRefine(({ inferencePool, service, selector, ports }, context) => {
-    const issue = (message: string): void => context.addIssue({ code: "custom", message });
-    const given = [inferencePool, service, selector].filter((one) => one !== undefined).length;
-    if (given !== 1) issue(`expected exactly one of inferencePool, service, selector; it has ${given}`);
-    if (inferencePool !== undefined && ports.length > 0) {
-      issue("expected no ports: an InferencePool has its own");
+const kubernetes = fields({
+  namespace: objectName.optional(),
+  inferencePool: objectName.optional(),
+  service: objectName.optional(),
+  selector: z.record(labelText.min(1), labelText).optional(),
+  ports: targetPorts(z.union([portNumber, objectName])).default([]),
+  kubeconfig: text.optional(),
+  context: text.optional(),
+  policyGroup: z.enum([...POLICY_GROUPS, "none"]).default("llm-d.ai"),
+}).superRefine(({ inferencePool, service, selector, ports }, context) => {
+  const issue = (message: string): void => context.addIssue({ code: "custom", message });
+  const given = [inferencePool, service, selector].filter((one) => one !== undefined).length;
+  if (given !== 1) issue(`expected exactly one of inferencePool, service, selector; it has ${given}`);
+  if (inferencePool !== undefined && ports.length > 0) {
+    issue("expected no ports: an InferencePool has its own");
+  }
+  if (selector !== undefined) {
+    if (Object.keys(selector).length === 0) issue("expected a label in selector");
+    if (ports.length === 0 || ports.some((one) => typeof one === "string")) {
+      issue("expected port numbers in ports: a selector has none of its own");
     }
-    if (selector !== undefined) {
-      if (Object.keys(selector).length === 0) issue("expected a label in selector");
-      if (ports.length === 0 || ports.some((one) => typeof one === "string")) {
-        issue("expected port numbers in ports: a selector has none of its own");
-      }
-    }
-    if (new Set(ports).size !== ports.length) issue("expected each of ports once");
-  });
+  }
+  if (new Set(ports).size !== ports.length) issue("expected each of ports once");
+});
 
-const discovery = z
-  .strictObject({
-    static: z.strictObject({ endpoints: z.array(staticEndpoint) }).optional(),
-    file: z.strictObject({ path: text, watch: z.boolean().default(true) }).optional(),
-    dns: z.strictObject({ host: text, port, ...dnsFields }).optional(),
-    srv: z.strictObject({ name: text, ...dnsFields }).optional(),
-    kubernetes: kubernetes.optional(),
-  })
-  .superRefine((value, context) => {
-    const kinds = Object.values(value).filter((source) => source !== undefined).length;
-    if (kinds !== 1) {
-      context.addIssue({
-        code: "custom",
-        message: `expected exactly one of static, file, dns, srv, kubernetes; it has ${kinds}`,
-      });
-    }
-  });
+const discovery = fields({
+  static: fields({ endpoints: z.array(staticEndpoint) }).optional(),
+  file: fields({ path: text, watch: z.boolean().default(true) }).optional(),
+  dns: fields({ host: text, port, ...dnsFields }).optional(),
+  srv: fields({ name: text, ...dnsFields }).optional(),
+  kubernetes: kubernetes.optional(),
+}).superRefine((value, context) => {
+  const kinds = Object.values(value).filter((source) => source !== undefined).length;
+  if (kinds !== 1) {
+    context.addIssue({
+      code: "custom",
+      message: `expected exactly one of static, file, dns, srv, kubernetes; it has ${kinds}`,
+    });
+  }
+});
 
-const tls = z
-  .strictObject({
-    caFile: text.optional(),
-    certFile: text.optional(),
-    keyFile: text.optional(),
-    serverName: text.optional(),
-    insecureSkipVerify: z.boolean().default(false),
-  })
-  .refine((value) => (value.certFile === undefined) === (value.keyFile === undefined), {
-    message: "expected certFile and keyFile together",
-  });
+const tls = fields({
+  caFile: text.optional(),
+  certFile: text.optional(),
+  keyFile: text.optional(),
+  serverName: text.optional(),
+  insecureSkipVerify: z.boolean().default(false),
+}).refine((value) => (value.certFile === undefined) === (value.keyFile === undefined), {
+  message: "expected certFile and keyFile together",
+});
 
 /** What fetching any kind of page has in common. */
 const fetchFields = {
@@ -149,16 +156,14 @@ const oneToken = {
   message: "expected bearerTokenFile or bearerTokenEnv, not both",
 };
 
-const scrape = z
-  .strictObject({
-    ...fetchFields,
-    intervalMs: interval.default("adaptive"),
-    port: port.optional(),
-    failuresMax: z.int().min(1, atLeast(1)).max(100, atMost(100)).default(3),
-  })
-  .refine(oneToken.check, oneToken.message);
+const scrape = fields({
+  ...fetchFields,
+  intervalMs: interval.default("adaptive"),
+  port: port.optional(),
+  failuresMax: z.int().min(1, atLeast(1)).max(100, atMost(100)).default(3),
+}).refine(oneToken.check, oneToken.message);
 
-const models = z.strictObject({
+const models = fields({
   enabled: z.boolean().default(true),
   path: urlPath.default("/v1/models"),
   intervalMs: milliseconds(1_000, 3_600_000).default(10_000),
@@ -166,23 +171,22 @@ const models = z.strictObject({
 
 const exporterUrl = z.url({ protocol: /^https?$/, message: "expected an http or https URL" });
 
-const dcgm = z
-  .strictObject({
-    ...fetchFields,
-    intervalMs: milliseconds(100, 3_600_000).default(2_000),
-    port: port.optional(),
-    useNodeAddress: z.boolean().default(false),
-    urls: z.array(exporterUrl).max(64, atMost(64)).default([]),
-    endpoints: z
-      .record(
-        z.string(),
-        z.strictObject({
-          url: exporterUrl.optional(),
-          gpus: z.array(z.union([z.string(), z.int().transform(String)])).default([]),
-        }),
-      )
-      .default({}),
-  })
+const dcgm = fields({
+  ...fetchFields,
+  intervalMs: milliseconds(100, 3_600_000).default(2_000),
+  port: port.optional(),
+  useNodeAddress: z.boolean().default(false),
+  urls: z.array(exporterUrl).max(64, atMost(64)).default([]),
+  endpoints: z
+    .record(
+      z.string(),
+      fields({
+        url: exporterUrl.optional(),
+        gpus: z.array(z.union([z.string(), z.int().transform(String)])).default([]),
+      }),
+    )
+    .default({}),
+})
   .refine(oneToken.check, oneToken.message)
   .refine(
     (value) =>
@@ -192,22 +196,21 @@ const dcgm = z
     },
   );
 
-const kvEvents = z
-  .strictObject({
-    port: port.default(5_557),
-    replayPort: port.optional(),
-    topic: z.string().max(TEXT_BYTES_MAX, atMost(TEXT_BYTES_MAX)).default(""),
-    ranks: z.int().min(1, atLeast(1)).max(RANKS_MAX, atMost(RANKS_MAX)).default(1),
-    tokenizer: text.optional(),
-    replayTimeoutMs: milliseconds(10, 60_000).default(2_000),
-    idleCheckMs: milliseconds(100, 3_600_000).default(5_000),
-    promptCheckMs: milliseconds(100, 86_400_000).default(600_000),
-    blocksMax: z
-      .int()
-      .min(1, atLeast(1))
-      .max(BLOCKS_CONFIGURED_MAX, atMost(BLOCKS_CONFIGURED_MAX))
-      .default(BLOCKS_MAX),
-  })
+const kvEvents = fields({
+  port: port.default(5_557),
+  replayPort: port.optional(),
+  topic: z.string().max(TEXT_BYTES_MAX, atMost(TEXT_BYTES_MAX)).default(""),
+  ranks: z.int().min(1, atLeast(1)).max(RANKS_MAX, atMost(RANKS_MAX)).default(1),
+  tokenizer: text.optional(),
+  replayTimeoutMs: milliseconds(10, 60_000).default(2_000),
+  idleCheckMs: milliseconds(100, 3_600_000).default(5_000),
+  promptCheckMs: milliseconds(100, 86_400_000).default(600_000),
+  blocksMax: z
+    .int()
+    .min(1, atLeast(1))
+    .max(BLOCKS_CONFIGURED_MAX, atMost(BLOCKS_CONFIGURED_MAX))
+    .default(BLOCKS_MAX),
+})
   .refine(
     ({ port: first, replayPort, ranks }) => replayPort === undefined || Math.abs(replayPort - first) >= ranks,
     "expected ports and replay ports of all ranks to be different",
@@ -227,7 +230,7 @@ export const metricSpec = z.string().superRefine((value, context) => {
 });
 
 /** One engine, with llm-d's field names (core-metrics-extractor's engineConfigs). */
-export const engineConfig = z.strictObject({
+export const engineConfig = fields({
   name: text.refine((name) => name !== "default", {
     message: 'expected another name: "default" is reserved',
   }),
@@ -245,7 +248,7 @@ export const engineConfig = z.strictObject({
   loraGPUSlotsSpec: metricSpec.default(""),
   customMetrics: z
     .array(
-      z.strictObject({
+      fields({
         attributeKey: z.string().min(1, "expected a key that is not empty"),
         metricSpec: metricSpec.min(1, "expected a metric specification"),
         optional: z.boolean().default(false),
@@ -267,19 +270,21 @@ const poolName = text
   .regex(/^[^?#%]+$/, "expected a name without ?, # and %: it is part of a URL's path")
   .max(POOL_NAME_BYTES_MAX, atMost(POOL_NAME_BYTES_MAX));
 
-const pool = z.strictObject({
+const pool = fields({
   name: poolName,
   discovery,
   scrape: scrape.prefault({}),
   models: models.prefault({}),
-  engines: z.strictObject(engineFields).prefault({}),
+  engines: fields(engineFields).prefault({}),
   dcgm: dcgm.optional(),
   scaling: scaling.prefault({}),
   kvEvents: kvEvents.optional(),
 });
 export type PoolConfig = z.output<typeof pool>;
+/** The fields of a pool, for documents that have some of them. */
+export const poolFields = pool.shape;
 
-const control = z.strictObject({
+const control = fields({
   socket: text.optional(),
   url: z.string().optional(),
   tokenEnv: text.default("EPP_CONTROL_TOKEN"),
@@ -287,13 +292,13 @@ const control = z.strictObject({
 });
 
 /** "host:port". */
-const listen = z.string().regex(/^(\[[^\]]+\]|[^:]+):\d{1,5}$/, "expected host:port");
+const listen = z.string("expected host:port").regex(/^(\[[^\]]+\]|[^:]+):\d{1,5}$/, "expected host:port");
 
 /** The whole document; what the command line gives may be missing from it. */
-export const sidecarConfig = z.strictObject({
+export const sidecarConfig = fields({
   control: control.optional(),
-  http: z.strictObject({ listen }).optional(),
-  log: z.strictObject({ level: z.enum(LOG_LEVELS).default("info") }).prefault({}),
+  http: fields({ listen }).optional(),
+  log: fields({ level: z.enum(LOG_LEVELS).default("info") }).prefault({}),
   pools: z
     .array(pool)
     .max(POOLS_MAX, atMost(POOLS_MAX))

@@ -51,6 +51,9 @@ const ROLES: ReadonlyMap<string, number> = new Map([
   ["encode-prefill-decode", ROLE_ENCODE | ROLE_PREFILL | ROLE_DECODE],
 ]);
 
+/** Label values that are roles, for messages. */
+export const ROLE_VALUES = [...ROLES.keys()].join(", ");
+
 /**
  * Roles of a label value; without the label, decode (llm-d-router
  * pkg/epp/framework/plugins/scheduling/filter/bylabel).

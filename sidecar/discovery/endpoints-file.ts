@@ -1,7 +1,7 @@
 // Parses an endpoints file in the shape of llm-d's file-discovery: YAML or JSON, checked as a whole.
 import { parse } from "yaml";
 import { z } from "zod";
-import { issueLines } from "../config/issues.ts";
+import { fields, issueLines } from "../config/issues.ts";
 import { EndpointsFileError } from "../errors.ts";
 import { ENDPOINTS_FILE_BYTES_MAX } from "../limits.ts";
 import { collectEndpoints, type DiscoveryDrops, type Endpoint } from "./endpoint.ts";
@@ -11,7 +11,7 @@ const portSchema = z.union([z.int(), z.string().regex(/^\d{1,5}$/, "expected a p
 /** A label written without quotes may be a YAML number or boolean: its text is meant. */
 const labelSchema = z.union([z.string(), z.number(), z.boolean()]);
 
-const entrySchema = z.strictObject({
+const entrySchema = fields({
   name: z.string().optional(),
   namespace: z.string().optional(),
   address: z.string(),
@@ -21,7 +21,7 @@ const entrySchema = z.strictObject({
   rank: z.int().min(0).max(65_535).optional(),
 });
 
-const fileSchema = z.strictObject({ endpoints: z.array(entrySchema).nullish() });
+const fileSchema = fields({ endpoints: z.array(entrySchema).nullish() });
 
 /** What a good file says. */
 export interface EndpointsFile {

@@ -2,12 +2,14 @@
 import type { Credentials } from "../config/credentials.ts";
 import type { KvEventsSettings } from "../config/settings.ts";
 import { type Endpoint, labelOf } from "../discovery/endpoint.ts";
+import { portOf } from "../discovery/label-notes.ts";
 import { codeOf, messageOf } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { hostPort } from "../scrape/page-client.ts";
 import type { BlockSink, ReplicaKey } from "./block-sink.ts";
 import type { KvEventBatch } from "./events.ts";
 import type { HistoryCounts } from "./history.ts";
+import { PORT_LABEL, REPLAY_PORT_LABEL } from "./labels.ts";
 import { ReplicaBlocks, type BlockCounts } from "./replica-blocks.ts";
 import { ReplicaState } from "./replica-state.ts";
 import { Subscriber } from "./subscriber.ts";
@@ -16,9 +18,6 @@ import { HttpTokenServer } from "./token-server.ts";
 import type { TokenTable } from "./token-table.ts";
 import { readTokenizer } from "./tokenizer-file.ts";
 
-/** Labels of an endpoint whose engines publish at other ports than its pool's. */
-export const PORT_LABEL = "epp-wasm/kv-events-port";
-export const REPLAY_PORT_LABEL = "epp-wasm/kv-events-replay-port";
 /** A subscription that ended by an unexpected failure is made anew after this. */
 const RESTART_AFTER_MS = 5_000;
 
@@ -189,8 +188,8 @@ export class KvEventsMonitor {
   private labelledPort(endpoint: Endpoint, label: string): number | null {
     const text = labelOf(endpoint, label);
     if (text === undefined) return null;
-    const port = /^\d{1,5}$/.test(text) ? Number(text) : 0;
-    if (port >= 1 && port <= 65_535) return port;
+    const port = portOf(text);
+    if (port !== null) return port;
     const quoted = JSON.stringify(text);
     this.context.log.warn(
       { endpoint: endpoint.address },

@@ -1,4 +1,5 @@
 // Whether the sidecar does its job, and if not fully, why.
+import { labelOf, ROLE_LABEL, ROLE_VALUES } from "../discovery/endpoint.ts";
 import type { KvPush } from "../kv-index/kv-push.ts";
 import type { Pool } from "../pool.ts";
 import type { Pusher } from "../push/pusher.ts";
@@ -67,5 +68,13 @@ function poolFaults(pool: Pool): string[] {
   let withoutLoad = 0;
   for (const monitor of pool.monitors.values()) if (monitor.usable && !monitor.hasLoad) withoutLoad += 1;
   if (withoutLoad > 0) faults.push(`pool ${pool.name}: ${withoutLoad} of ${total} endpoints publish no load`);
+  const roleless = [...pool.monitors.values()].filter(({ description }) => description.roles === 0);
+  if (roleless.length > 0) {
+    const value = JSON.stringify(labelOf(roleless[0]!.description, ROLE_LABEL));
+    faults.push(
+      `pool ${pool.name}: ${roleless.length} of ${total} endpoints have no known role: ` +
+        `label ${ROLE_LABEL}: ${value}: expected one of ${ROLE_VALUES}`,
+    );
+  }
   return [...faults, ...kvEventsFaults(pool), ...promptFaults(pool)];
 }

@@ -1,8 +1,9 @@
 // docs/MIGRATING.md and docs/CLI.md say what the code does: every plugin type with its class, every finding with its code.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { FilterCheck } from "../../cli/commands/filter-check.ts";
+import { describeValidation, validateDocument } from "../../cli/commands/validate.ts";
 import { ROOT } from "../../cli/envoy.ts";
 import { ACCEPTED, IMPLEMENTED, REFUSED, REQUIRED } from "../unit/support/plugin-types.ts";
 
@@ -48,6 +49,18 @@ describe("the migration table", () => {
 });
 
 describe("the command's page", () => {
+  it("shows what validate prints", async () => {
+    const check = new FilterCheck();
+    onTestFinished(() => check.close());
+    const plugins = [
+      { type: "latency-scorer" },
+      { type: "load-aware-scorer", parameters: { threshold: "many" } },
+    ];
+    const document = { apiVersion: "llm-d.ai/v1alpha1", kind: "EndpointPickerConfig", plugins };
+    const [result] = await validateDocument(document, "picker.json", check);
+    expect(text("docs/CLI.md")).toContain(describeValidation(result!));
+  });
+
   const CODE = /(?:error|warning)\(\s*"([a-z-]+)",/g;
   const folder = "cli/commands/doctor";
   const files = [

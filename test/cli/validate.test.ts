@@ -101,6 +101,34 @@ describe("an EndpointPickerConfig", () => {
     ]);
   });
 
+  it("has no fault told of a plugin that names another one with a fault", async () => {
+    const { errors } = await judge(
+      picker(
+        { type: "disagg-profile-handler", parameters: { deciders: { prefill: "far" } } },
+        { type: "prefix-based-pd-decider", name: "far", parameters: { nonCachedToken: 512 } },
+        { type: "epp-wasm-disaggregation", parameters: { mode: "Inline" } },
+      ),
+    );
+    expect(errors.map((error) => error.split(" — ")[0])).toEqual([
+      "plugins[1].parameters.nonCachedToken: 512",
+      'plugins[2].parameters.mode: "Inline"',
+    ]);
+  });
+
+  it("has a name that no plugin has told, beside other faults", async () => {
+    const { errors } = await judge(
+      picker(
+        { type: "disagg-profile-handler", parameters: { deciders: { prefill: "far" } } },
+        { type: "prefix-based-pd-decider" },
+        { type: "x" },
+      ),
+    );
+    expect(errors.map((error) => error.split(" — ")[0])).toEqual([
+      'plugins[0].parameters.deciders.prefill: "far"',
+      'plugins[2].type: "x"',
+    ]);
+  });
+
   it("has what does nothing in the filter noted once", async () => {
     const { notes } = await judge(picker({ type: "token-producer" }, { type: "metrics-data-source" }));
     expect(notes).toEqual([
@@ -187,6 +215,21 @@ describe("other documents", () => {
       { endpoints: ["10.0.0.1:80"], sidecar: { scrape: { timeoutMs: "fast" } } },
       'sidecar.scrape.timeoutMs: "fast": ',
     ],
+    [
+      "a fleet's endpoint with a field too many",
+      { endpoints: [{ address: "10.0.0.1", port: 80, role: "prefill" }] },
+      'endpoints[0]: unknown field "role": expected one of address, port, name, ',
+    ],
+    [
+      "a fleet's endpoint without a port",
+      { endpoints: [{ address: "10.0.0.1", ports: 80 }] },
+      "endpoints[0].port: is missing: expected a port number, 1 to 65535",
+    ],
+    [
+      "a fleet's bad KV events",
+      { endpoints: ["10.0.0.1:80"], sidecar: { kvEvents: { topics: "kv@" } } },
+      'sidecar.kvEvents: unknown field "topics": expected one of port, replayPort, topic, ',
+    ],
     ["something else", { kind: "Service" }, "document: expected an EndpointPickerConfig"],
     ["a list", [1], "document: expected an EndpointPickerConfig"],
   ])("%s is named", async (_, document, error) => {
@@ -200,8 +243,35 @@ describe("other documents", () => {
       { endpoints: ["10.0.0.1:80", { address: "::1", port: "80" }], sidecar: { dcgm: { port: 9400 } } },
       "fleet",
     ],
+    [
+      "a fleet's with KV events",
+      { endpoints: ["vllm-0:80"], sidecar: { kvEvents: { replayPort: 5657 }, scaling: { ttftMs: 500 } } },
+      "fleet",
+    ],
   ])("%s configuration is valid", async (_, document, kind) => {
     expect(await judge(document)).toMatchObject({ kind, errors: [] });
+  });
+
+  const labelled = [
+    { address: "10.0.0.1", port: 1, labels: { "llm-d.ai/role": "prefil" } },
+    { address: "10.0.0.2", port: 1, labels: { "llm-d.ai/role": "both", "epp-wasm/kv-events-port": "5557" } },
+    { address: "10.0.0.3", port: 1, labels: { "epp-wasm/kv-events-port": "70000", other: "x" } },
+    { address: "10.0.0.4", port: 1, labels: { "epp-wasm/kv-event-port": "5557" } },
+  ];
+  const pools = [{ name: "a", discovery: { static: { endpoints: labelled } } }];
+  it.each<[string, object, string]>([
+    ["a sidecar's", { control: { socket: "x" }, pools }, "pools[0].discovery.static.endpoints"],
+    ["a fleet's", { endpoints: labelled }, "endpoints"],
+  ])("%s labels that will not do what was meant are noted", async (_, document, list) => {
+    const { errors, notes } = await judge(document);
+    expect(errors).toEqual([]);
+    expect(notes).toEqual([
+      expect.stringContaining(`${list}[0].labels.llm-d.ai/role: "prefil": expected one of decode, prefill, `),
+      `${list}[2].labels.epp-wasm/kv-events-port: "70000": expected a port number, 1 to 65535`,
+      expect.stringContaining(
+        `${list}[3].labels.epp-wasm/kv-event-port: "5557": no such label: expected one of `,
+      ),
+    ]);
   });
 
   it("a ConfigMap's entries are judged each", async () => {
@@ -234,6 +304,21 @@ describe("files", () => {
     ]);
     expect(describeValidation(results[1]!)).toMatch(
       /two\.yaml \(document 2\) \(fleet\): 1 error\n {2}error {2}endpoints: /,
+    );
+  });
+
+  it("named .json are judged as JSON, as the filter and Envoy read them", async () => {
+    const text = `${JSON.stringify(picker({ type: "queue-scorer" })).slice(0, -1)},}`;
+    await expect(validateFile(file("picker.json", text))).rejects.toThrow(
+      /picker\.json: no valid JSON: .*JSON/,
+    );
+    expect((await validateFile(file("picker.yaml", text)))[0]!.errors).toEqual([]);
+  });
+
+  it("named .json hold one document, of which each key counts once", async () => {
+    const text = '{"kind": "A", "kind": "B"}';
+    await expect(validateFile(file("twice.json", text))).rejects.toThrow(
+      "no valid YAML: Map keys must be unique",
     );
   });
 

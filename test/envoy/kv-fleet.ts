@@ -12,7 +12,7 @@ import { Random } from "../../host-sim/workload/random.ts";
 import { ENVOY_NEWEST } from "../../scripts/find-envoy.mjs";
 import { Sidecar } from "../../sidecar/app.ts";
 import { loadSettings } from "../../sidecar/config/load.ts";
-import { REPLAY_PORT_LABEL } from "../../sidecar/kv-events/monitor.ts";
+import { REPLAY_PORT_LABEL } from "../../sidecar/kv-events/labels.ts";
 import { makeLogger } from "../../sidecar/log.ts";
 import { endpointOf } from "../sidecar/kv-events-sidecar.ts";
 import { heldInEngine, heldInView } from "../sidecar/kv-events-support.ts";

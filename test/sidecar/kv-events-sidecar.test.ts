@@ -8,7 +8,7 @@ import type { SimulatedReplica } from "../../host-sim/model-server/server.ts";
 import { Sidecar } from "../../sidecar/app.ts";
 import { loadSettings } from "../../sidecar/config/load.ts";
 import type { BlockSink, ReplicaKey } from "../../sidecar/kv-events/block-sink.ts";
-import { PORT_LABEL, REPLAY_PORT_LABEL } from "../../sidecar/kv-events/monitor.ts";
+import { PORT_LABEL, REPLAY_PORT_LABEL } from "../../sidecar/kv-events/labels.ts";
 import type { DegradedReason } from "../../sidecar/kv-events/replica-state.ts";
 import { send, startReplica } from "../sim/support/replica.ts";
 import { endpointOf, portOf, startSidecar } from "./kv-events-sidecar.ts";
@@ -170,7 +170,7 @@ describe("the configuration", () => {
   });
 
   it.each([
-    ["port", { port: 0 }, "pools[0].kvEvents.port: 0: expected at least 1"],
+    ["port", { port: 0 }, "pools[0].kvEvents.port: 0: expected a port number, 1 to 65535"],
     ["ranks", { ranks: 65 }, "pools[0].kvEvents.ranks: 65: expected at most 64"],
     [
       "replayPort",

@@ -1,7 +1,7 @@
 // A whole sidecar with one pool that follows simulated replicas' KV events.
 import type { SimulatedReplica } from "../../host-sim/model-server/server.ts";
 import type { Replacements, Sidecar } from "../../sidecar/app.ts";
-import { PORT_LABEL, REPLAY_PORT_LABEL } from "../../sidecar/kv-events/monitor.ts";
+import { PORT_LABEL, REPLAY_PORT_LABEL } from "../../sidecar/kv-events/labels.ts";
 import type { FakeControl } from "./servers.ts";
 import { startWhole } from "./whole-sidecar.ts";
 

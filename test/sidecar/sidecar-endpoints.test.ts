@@ -185,6 +185,24 @@ describe("endpoints that come and go", () => {
     expect(errorsOf(log)).toMatchObject([{ surplus: 2, limit: 256 }]);
   });
 
+  it("with a label that is no role are told by /readyz, and stay ready", async () => {
+    const servers = await Promise.all([1, 2].map(() => new FakeModelServer(pages.VLLM_032).start()));
+    const endpoints = servers.map(({ address }, index) => {
+      const [ip, port] = address.split(":") as [string, string];
+      return { address: ip, port, labels: { "llm-d.ai/role": index === 0 ? "both" : "prefil" } };
+    });
+    const { control, sidecar } = await start([staticPool([], { discovery: { static: { endpoints } } })]);
+    await eventually("both were ready", () => servers.every(({ address }) => isReady(control.row(address))));
+    expect(sidecar.readiness()).toEqual({
+      ready: true,
+      status: "degraded",
+      reasons: [
+        'pool default: 1 of 2 endpoints have no known role: label llm-d.ai/role: "prefil": expected one of ' +
+          "decode, prefill, encode, prefill-decode, both, encode-prefill, encode-prefill-decode",
+      ],
+    });
+  });
+
   it("do not hold up pools that are empty: an empty snapshot is a fact too", async () => {
     const { control, sidecar } = await start([staticPool([])]);
     await eventually("an empty snapshot came", () => control.last()?.endpoints.length === 0);

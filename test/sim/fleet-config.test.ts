@@ -42,6 +42,7 @@ picker:
   plugins: [{ type: queue-scorer }]
 sidecar:
   scrape: { intervalMs: 200 }
+  kvEvents: { replayPort: 5657 }
 `,
     );
     const fleet = await fleetFromFile(path);
@@ -50,7 +51,10 @@ sidecar:
       { address: "10.0.0.2", port: 8001, labels: { "llm-d.ai/role": "decode" } },
     ]);
     expect(JSON.parse(fleet.pickerConfig!).plugins).toEqual([{ type: "queue-scorer" }]);
-    expect(fleet.sidecarPool).toEqual({ scrape: { intervalMs: 200 } });
+    expect(fleet.sidecarPool).toEqual({
+      scrape: { intervalMs: 200 },
+      kvEvents: { replayPort: 5657 },
+    });
   });
 
   it("reads the endpoints file of an EndpointPickerConfig, relative to it", async () => {
@@ -72,8 +76,23 @@ plugins:
   it.each([
     ["a missing file", null, /missing\.yaml: ENOENT/],
     ["broken YAML", "endpoints: [", /broken YAML|Flow sequence|at line/],
-    ["no endpoints", "endpoints: []", /endpoints/],
-    ["an unknown field", "endpoints: ['10.0.0.1:1']\nport: 80", /port/],
+    ["no endpoints", "endpoints: []", /is not valid:\n {2}endpoints: \[\]: expected at least one endpoint/],
+    [
+      "an unknown field",
+      "endpoints: ['10.0.0.1:1']\nport: 80",
+      /unknown field "port": expected one of endpoints/,
+    ],
+    [
+      "an endpoint's unknown field",
+      "endpoints: [{address: a, port: 1, role: x}]",
+      /endpoints\[0\]: unknown field "role"/,
+    ],
+    ["no port", "endpoints: [{address: a}]", /endpoints\[0\]\.port: is missing: expected a port number/],
+    [
+      "a bad sidecar field",
+      "endpoints: ['a:1']\nsidecar: {scrape: {timeoutMs: 1s}}",
+      /sidecar\.scrape\.timeoutMs: "1s"/,
+    ],
     ["a picker without file-discovery", "kind: EndpointPickerConfig\nplugins: []", /file-discovery/],
   ])("refuses %s and says where", async (name, text, message) => {
     const path = join(folder, "missing.yaml");

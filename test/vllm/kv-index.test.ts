@@ -1,7 +1,7 @@
 // The exact index before two real engines: what the picker predicts, and what they then find in their caches.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Random } from "../../host-sim/workload/random.ts";
-import { PORT_LABEL, REPLAY_PORT_LABEL } from "../../sidecar/kv-events/monitor.ts";
+import { PORT_LABEL, REPLAY_PORT_LABEL } from "../../sidecar/kv-events/labels.ts";
 import { until } from "../envoy/harness.ts";
 import { isKnown, warmUp } from "../envoy/kv-fleet.ts";
 import { type Judgement, showDecision, verdictOf } from "../envoy/kv-judge.ts";
