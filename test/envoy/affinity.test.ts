@@ -41,8 +41,10 @@ describe.each(ENVOY_VERSIONS)("prefix affinity on Envoy %s with four workers", (
     gateway.metric("epp_decisions_total", { pool: POOL, kind });
 
   it("keeps a conversation whose turns come in on different connections on its replica", async () => {
+    const before = await decisions("prefix");
     const conversations = Array.from({ length: 6 }, async (_, conversation) => {
-      const messages: Message[] = [{ role: "system", content: text(`rules of ${conversation}`) }];
+      // Long enough that computing it again costs more than the turns of all the others at once.
+      const messages: Message[] = [{ role: "system", content: text(`rules of ${conversation}`, 12_000) }];
       const served = new Set<string | undefined>();
       for (let turn = 0; turn < TURNS; turn++) {
         messages.push({ role: "user", content: text(`question ${turn} of ${conversation}`, 300) });
@@ -51,7 +53,6 @@ describe.each(ENVOY_VERSIONS)("prefix affinity on Envoy %s with four workers", (
       }
       return served.size;
     });
-    const before = await decisions("prefix");
     expect(await Promise.all(conversations)).toEqual(conversations.map(() => 1));
     expect(await decisions("prefix")).toBe(before + conversations.length * (TURNS - 1));
   });
