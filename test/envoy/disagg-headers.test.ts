@@ -16,7 +16,7 @@ import { ENVOY_VERSIONS, type Gateway, POOL, startGateway, until } from "./harne
 import { encodeSnapshot, type TestEndpoint } from "./snapshot.ts";
 import { settled } from "./status.ts";
 import { ask, CHAT_PATH, echoOf, text } from "./support.ts";
-import { answer, startUpstream, stream } from "./upstream.ts";
+import { answer, held, startUpstream, stream } from "./upstream.ts";
 
 type Running = Gateway & { stop(): Promise<void> };
 
@@ -136,12 +136,8 @@ describe.each(ENVOY_VERSIONS)("headers for routing sidecars on Envoy %s", (versi
   it("reserves at both endpoints until the first token, and gives all back however it ends", async () => {
     const gateway = await start(version, [DECODE, PREFILL]);
     const [decode, prefill] = gateway.replicas;
-    let release = (): void => undefined;
-    decode!.behave(async ({ response, bodyRead }) => {
-      await bodyRead;
-      await new Promise<void>((settle) => (release = settle));
-      await stream([CHUNK, "data: [DONE]\n\n"])({ response, bodyRead } as never);
-    });
+    const { behaviour, release } = held(stream([CHUNK, "data: [DONE]\n\n"]));
+    decode!.behave(behaviour);
     const reply = ask(gateway, text("held", 8_000), { fields: { stream: true } });
     const inflight = async (address: string): Promise<[number, number]> => {
       const status = await gateway.status<{
