@@ -4,13 +4,13 @@ import { noDisaggregation } from "../../host-sim/model-server/disaggregation/con
 import type { SimulatedReplica } from "../../host-sim/model-server/server.ts";
 import { contentOf, statusOf } from "../sim/support/disaggregation.ts";
 import { send as sendTo, startReplica } from "../sim/support/replica.ts";
-import { PROTOCOLS, ReplyCutError, send } from "./clients.ts";
+import { open, PROTOCOLS, ReplyCutError, send } from "./clients.ts";
 import { DECODE, disaggregation, PREFILL } from "./disagg.ts";
-import { ENVOY_VERSIONS, startGateway } from "./harness.ts";
+import { chat, ENVOY_VERSIONS, startGateway } from "./harness.ts";
 import { encodeSnapshot } from "./snapshot.ts";
 import { settled } from "./status.ts";
 import { ask, CHAT_PATH, text } from "./support.ts";
-import { after as delayed, answer, echo, reset, silent } from "./upstream.ts";
+import { after as delayed, answer, echo, held, reset, silent } from "./upstream.ts";
 
 const sglang = (bootstrapPort: number): string =>
   disaggregation({ parameters: { mode: "inline", protocol: "sglang", bootstrapPort } });
@@ -48,11 +48,11 @@ describe.each(ENVOY_VERSIONS)("both legs at once, on Envoy %s", (version) => {
       expect([reply.status, reply.text.slice(0, 200)]).toEqual([200, expect.anything()]);
       expect(contentOf(reply.text)).toBe(contentOf((await sendTo(whole, CHAT_PATH, body)).text));
     }
+    const { counters } = await settled(gateway);
     for (const replica of [prefiller, decoder]) {
       expect(statusOf(replica).refusals).toEqual([]);
       expect(statusOf(replica).rooms).toEqual([]);
     }
-    const { counters } = await settled(gateway);
     expect([counters["promptsDisaggregated"], counters["prefillFailures"], counters["prefillCalls"]]).toEqual(
       [3, 0, 0],
     );
@@ -113,15 +113,22 @@ describe.each(ENVOY_VERSIONS)("a leg that fails, on Envoy %s", (version) => {
       response.writeHead(200, { "content-type": "text/event-stream" });
       response.write(": waiting\n\n");
     });
-    prefiller.behave(delayed(300, answer(500, "{}")));
-    await expect(ask(gateway, text(1), { fields: { stream: true } })).rejects.toThrow(ReplyCutError);
+    const prefill = held(answer(500, "{}"));
+    prefiller.behave(prefill.behaviour);
+    const exchange = open(gateway.url, { path: CHAT_PATH });
+    exchange.end(JSON.stringify(chat(text(1), { stream: true })));
+    expect((await exchange.head).status).toBe(200);
+    prefill.release();
+    await expect(exchange.reply).rejects.toThrow(ReplyCutError);
     await settled(gateway);
   });
 
   it("decode, whose answer comes first, does not wait for the prefill's", async () => {
     const { gateway, prefiller } = await start();
-    prefiller.behave(delayed(300, echo));
+    const prefill = held();
+    prefiller.behave(prefill.behaviour);
     expect((await ask(gateway, text(1))).status).toBe(200);
+    prefill.release();
     const { counters } = await settled(gateway);
     expect([counters["prefillFailures"], counters["prefillCalls"]]).toEqual([0, 0]);
   });
