@@ -45,8 +45,10 @@ async function start(
   return gateway;
 }
 
-/** Codes of what `epp-wasm doctor` finds. */
-async function findings({ envoy: { adminUrl, controlSocket } }: ShapedGateway): Promise<string[]> {
+/** Codes of what `epp-wasm doctor` finds, with a snapshot as young as a sidecar keeps it. */
+async function findings(gateway: ShapedGateway): Promise<string[]> {
+  const { adminUrl, controlSocket } = gateway.envoy;
+  expect((await gateway.push()).status).toBe(204);
   const examination = await examine({ admin: adminUrl, control: `unix:${controlSocket}`, token: "" });
   return examination.findings.map(({ code }) => code);
 }
@@ -221,7 +223,8 @@ describe("a bootstrap's listener", () => {
     onTestFinished(async () => (await sidecar)?.stop());
     const gateway = await start("envoy-gateway", ENVOY_NEWEST, {
       snapshot: false,
-      silentXdsMs: 1_500,
+      // Long enough that the sidecar has tried, however slowly it starts.
+      silentXdsMs: 4_000,
       change: (_, control) => {
         const settings = loadSettings({ endpoints: server.address, control, pool: POOL }, {});
         const started = new Sidecar(settings, { log: makeLogger("silent") });
