@@ -5,7 +5,7 @@ import { BOTH, DECODE, disaggregation, PREFILL } from "./disagg.ts";
 import { ENVOY_VERSIONS, type Gateway, startGateway, until } from "./harness.ts";
 import { encodeSnapshot, type TestEndpoint } from "./snapshot.ts";
 import { endpointStatus, settled } from "./status.ts";
-import { ask, inference, text } from "./support.ts";
+import { ask, inference, LONG_ASIDE, text } from "./support.ts";
 import { answer, echo, held, type Upstream } from "./upstream.ts";
 
 type Running = Gateway & { stop(): Promise<void> };
@@ -24,7 +24,7 @@ async function start(version: string, parameters: object = {}, ownRetries = true
   const gateway = await startGateway(version, {
     replicas: 4,
     snapshot: false,
-    pluginConfig: disaggregation({ parameters: { mode: "inline", ...parameters } }),
+    pluginConfig: disaggregation({ parameters: { mode: "inline", ...parameters }, gateway: LONG_ASIDE }),
     edit: (bootstrap) => {
       if (ownRetries) return;
       const route = inference(bootstrap).route_config.virtual_hosts[0]!.routes[0]!.route;
@@ -109,7 +109,7 @@ describe.each(ENVOY_VERSIONS)("while a prompt is computed, on Envoy %s", (versio
       const gateway = await startGateway(version, {
         replicas: 2,
         snapshot: false,
-        pluginConfig: disaggregation({ parameters: { mode: "inline" } }),
+        pluginConfig: disaggregation({ parameters: { mode: "inline" }, gateway: LONG_ASIDE }),
       });
       onTestFinished(() => gateway.stop());
       await gateway.push([BOTH, BOTH]);

@@ -5,7 +5,7 @@ import { open, PROTOCOLS, type Reply, ReplyCutError } from "./clients.ts";
 import { DECODE, disaggregation, PREFILL } from "./disagg.ts";
 import { ENVOY_VERSIONS, type Gateway, startGateway, until } from "./harness.ts";
 import { endpointStatus, settled, type Status } from "./status.ts";
-import { ask, inference, text, trustClients } from "./support.ts";
+import { ask, inference, LONG_ASIDE, text, trustClients } from "./support.ts";
 import { after, answer, type Behaviour, echo, held, reset, silent, type Upstream } from "./upstream.ts";
 
 type Running = Gateway & { stop(): Promise<void> };
@@ -28,7 +28,7 @@ async function start(
   const gateway = await startGateway(version, {
     replicas: 4,
     snapshot: false,
-    pluginConfig: disaggregation({ parameters: { mode: "inline", ...parameters } }),
+    pluginConfig: disaggregation({ parameters: { mode: "inline", ...parameters }, gateway: LONG_ASIDE }),
     edit: (bootstrap) => {
       edit(bootstrap);
       if (ownRetries) return;
@@ -104,16 +104,17 @@ describe.each(ENVOY_VERSIONS)("a prefill that fails, on Envoy %s", (version) => 
 
   it("for want of a connection goes elsewhere, and that endpoint is set aside", async () => {
     const { gateway, decoders, prefillers } = await start(version);
+    let prompts = 0;
     await prefillers[0]!.kill();
     await until("it was tried", async () => {
-      expect((await ask(gateway, text(Math.random()))).status).toBe(200);
+      expect((await ask(gateway, text(`prompt ${prompts++}`))).status).toBe(200);
       return (await gateway.status<Status>()).counters["prefillFailures"]! > 0;
     });
     expect(received(decoders).every(isSpliced)).toBe(true);
     expect((await endpointStatus(gateway, prefillers[0]!.name)).setAside).toBe(true);
     await prefillers[1]!.kill();
     await until("none is left", async () => {
-      expect((await ask(gateway, text(Math.random()))).status).toBe(200);
+      expect((await ask(gateway, text(`prompt ${prompts++}`))).status).toBe(200);
       return received(decoders).some((body) => !isSpliced(body));
     });
     await settled(gateway);

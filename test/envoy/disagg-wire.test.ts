@@ -155,10 +155,11 @@ describe.each(ENVOY_VERSIONS)("a call of the filter on Envoy %s", (version) => {
       response.addTrailers({ "x-end": "1" });
       response.end();
     };
+    let prompts = 0;
     const asked = async (behaviour: Behaviour): Promise<boolean> => {
       for (const replica of gateway.replicas) replica.forget();
       gateway.replicas[1]!.behave(behaviour);
-      expect((await ask(gateway, text(Math.random()))).status).toBe(200);
+      expect((await ask(gateway, text(`prompt ${prompts++}`))).status).toBe(200);
       return bodiesAt(gateway, 0)[0]!.startsWith(`{"kv_transfer_params":${PARAMS},`);
     };
     expect(await asked(inPieces)).toBe(true);

@@ -44,6 +44,9 @@ export function inference(bootstrap: Bootstrap): ConnectionManager {
   return connectionManager(bootstrap, "inference");
 }
 
+/** Gateway parameters with which a host that fails stays set aside for the whole test, however long the machine takes. */
+export const LONG_ASIDE = { retryBackoffMinMs: 600_000, retryBackoffMaxMs: 600_000 };
+
 /** A document that sets the gateway's own parameters and keeps the default profile. */
 export function settings(parameters: object, plugins: readonly object[] = []): string {
   return JSON.stringify({
