@@ -196,13 +196,17 @@ describe("doctor", () => {
     expect(finding!.what).toContain("default/llm/http: failOpen with failure_policy");
   });
 
-  it("takes the filter's own age limit when it is stricter", () => {
+  it.each([500, 60_000])("goes by the filter's own age limit of %i ms", (snapshotAgeMaxMs) => {
     const bootstrap = shipped();
     const { configuration } = managerOf(bootstrap).http_filters[0].typed_config.config;
-    const parameters = { decisionBytesMax: 1024, snapshotAgeMaxMs: 500 };
+    const parameters = { decisionBytesMax: 1024, snapshotAgeMaxMs };
     configuration.value = JSON.stringify({ plugins: [{ type: "epp-wasm-gateway", parameters }] });
-    const status = { target: "x", value: { version: 1, pools: [{ snapshotAgeMs: 501 }] } };
-    expect(codes(observation({ status }, bootstrap))).toEqual(["snapshot-old"]);
+    const codesAt = (snapshotAgeMs: number): string[] => {
+      const status = { target: "x", value: { version: 1, pools: [{ snapshotAgeMs }] } };
+      return codes(observation({ status }, bootstrap));
+    };
+    expect(codesAt(snapshotAgeMaxMs)).toEqual([]);
+    expect(codesAt(snapshotAgeMaxMs + 1)).toEqual(["snapshot-old"]);
   });
 
   it("puts errors first, gives each its mend, and exits 0, 1 or 2", () => {

@@ -208,7 +208,7 @@ export function snapshotFindings({ status, view }: Observation): Finding[] {
   const limits = pickers(view.plugins).map(
     (plugin) => gatewaySetting(plugin, "snapshotAgeMaxMs") ?? SNAPSHOT_AGE_MAX_DEFAULT_MS,
   );
-  const ageMaxMs = Math.min(SNAPSHOT_AGE_MAX_DEFAULT_MS, ...limits);
+  const ageMaxMs = limits.length === 0 ? SNAPSHOT_AGE_MAX_DEFAULT_MS : Math.min(...limits);
   return withSnapshot.flatMap((pool) => poolFindings(pool, ageMaxMs));
 }
 
