@@ -15,7 +15,7 @@ import { VLLM_032 } from "../sidecar/pages.ts";
 import { FakeModelServer } from "../sidecar/servers.ts";
 import { send } from "./clients.ts";
 import { ENVOY_VERSIONS, type Gateway, type GatewayOptions, POOL, until, withEnvoy } from "./harness.ts";
-import { ask, inference } from "./support.ts";
+import { ask, inference, settings } from "./support.ts";
 
 const look = (gateway: Gateway): Promise<Examination> =>
   examine({ admin: gateway.envoy.adminUrl, token: "" });
@@ -57,9 +57,14 @@ describe.each(ENVOY_VERSIONS)("doctor with Envoy %s", (version) => {
   });
 });
 
+/** The shipped configuration, under which the snapshot does not grow old while doctor looks. */
+const PATIENT = settings({ decisionBytesMax: 1_048_576, snapshotAgeMaxMs: 600_000 });
+
 describe("doctor finds", () => {
   const found = async (options: GatewayOptions): Promise<string[]> =>
-    withEnvoy(ENVOY_NEWEST, options, async (gateway) => codes(await look(gateway)));
+    withEnvoy(ENVOY_NEWEST, { pluginConfig: PATIENT, ...options }, async (gateway) =>
+      codes(await look(gateway)),
+    );
 
   it.each<[code: string, trap: string, edit: (bootstrap: Bootstrap) => void]>([
     [
@@ -193,11 +198,10 @@ describe("doctor finds", () => {
   });
 
   it("unknown-upstream: a cluster that knows other addresses than the pool", async () => {
-    await withEnvoy(ENVOY_NEWEST, {}, async (gateway) => {
+    await withEnvoy(ENVOY_NEWEST, { pluginConfig: PATIENT }, async (gateway) => {
       await gateway.push([{ address: "127.0.0.1:9" }, { address: "127.0.0.1:10" }]);
       await ask(gateway, "hello");
       const seen = await until("the answer's address was counted", async () => {
-        await gateway.push([{ address: "127.0.0.1:9" }, { address: "127.0.0.1:10" }]);
         const examination = await look(gateway);
         return examination.findings.length > 0 && examination;
       });
