@@ -4,6 +4,8 @@ import { type ChildProcess, spawn } from "node:child_process";
 
 /** Time that a child has to end after SIGTERM. */
 const STOP_GRACE_MS = 3000;
+/** Time that a child's last words have to arrive once it is gone: what it started may hold its output open. */
+const OUTPUT_GRACE_MS = 1000;
 /** Output of a child that is kept to explain its end. */
 const OUTPUT_CHARS_MAX = 65_536;
 const ERROR_OUTPUT_CHARS = 4000;
@@ -104,6 +106,8 @@ class RunningChild implements Child {
   readonly name: string;
   readonly pid: number;
   readonly ended: Promise<number | null>;
+  /** Settles when all that it wrote is read, or OUTPUT_GRACE_MS after its end. */
+  private readonly heard: Promise<void>;
   private readonly child: ChildProcess;
   private readonly watchers = new Set<(line: string) => void>();
   private text = "";
@@ -126,6 +130,10 @@ class RunningChild implements Child {
         this.keep(`${error.message}\n`);
         end(null);
       });
+    });
+    this.heard = new Promise((resolve) => {
+      this.child.once("close", () => resolve());
+      void this.ended.then(() => setTimeout(resolve, OUTPUT_GRACE_MS).unref());
     });
     this.child.stderr!.setEncoding("utf8").on("data", (text: string) => this.keep(text));
     this.child.stdout!.setEncoding("utf8").on("data", (text: string) => this.takeOutput(text));
@@ -152,8 +160,9 @@ class RunningChild implements Child {
         reject(new ChildSilentError(this.name, timeoutMs, this.output()));
       }, timeoutMs);
       this.watchers.add(watch);
-      void this.ended.then((code) => {
+      void this.ended.then(async (code) => {
         finish();
+        await this.heard;
         reject(new ChildEndedError(this.name, code, this.output()));
       });
     });

@@ -59,6 +59,16 @@ describe("Supervisor", () => {
     const ended = supervisor.startNode("broken", broken, []).waitForLine(readPid, 10_000);
     await expect(ended).rejects.toThrow(ChildEndedError);
     await expect(ended).rejects.toThrow(/broken ended with code 3:\nno such file/);
+    // Its last words may still be on their way when it is gone: here somebody else has yet to write them.
+    const late = await script(
+      "late",
+      `import { spawn } from "node:child_process";
+       const words = ["-c", "sleep 0.2; echo last words >&2"];
+       spawn("/bin/sh", words, { stdio: ["ignore", "ignore", "inherit"], detached: true }).unref();
+       process.exit(4);`,
+    );
+    const gone = supervisor.startNode("late", late, []).waitForLine(readPid, 10_000);
+    await expect(gone).rejects.toThrow(/late ended with code 4:\nlast words/);
     const silent = supervisor.startNode("silent", await script("silent", "setInterval(() => {}, 1000);"), []);
     await expect(silent.waitForLine(readPid, 50)).rejects.toThrow(ChildSilentError);
     await supervisor.stopAll();
