@@ -3,7 +3,7 @@ import { defineConfig } from "vitest/config";
 
 /** A start of Envoy takes about a second; a retry with back-off, a reload or a drain some more. */
 const ENVOY_TEST_TIMEOUT_MS = 120_000;
-const TEST_TIMEOUT_MS = 60_000;
+const TEST_TIMEOUT_MS = 120_000;
 
 /** Folders of test/ whose files run side by side. */
 const PARALLEL = ["unit", "host", "sidecar", "cli", "gateways", "sim", "project"];

@@ -13,7 +13,7 @@ export const CHART = join(ROOT, "charts", "epp-wasm");
 
 const execute = promisify(execFile);
 const OUTPUT_BYTES_MAX = 16_777_216;
-const TIMEOUT_MS = 20_000;
+const TIMEOUT_MS = 50_000;
 
 /** helm or kubectl ended with an error, or is not there. */
 export class KubeToolError extends Error {

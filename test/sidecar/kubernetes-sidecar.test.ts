@@ -14,7 +14,7 @@ import * as pages from "./pages.ts";
 import { eventually, FakeControl, FakeModelServer, temporaryFolder } from "./servers.ts";
 
 /** As patient as `eventually`. */
-const PATIENT = { timeout: 15_000 };
+const PATIENT = { timeout: 90_000 };
 
 let folder = "";
 let program = "";
@@ -79,7 +79,7 @@ async function start(api: FakeApi): Promise<Started> {
       {
         name: "qwen",
         discovery: { kubernetes: { inferencePool: "qwen", kubeconfig: kubeconfig(api) } },
-        scrape: { timeoutMs: 100 },
+        scrape: { timeoutMs: 2_000 },
         models: { enabled: false },
       },
     ],

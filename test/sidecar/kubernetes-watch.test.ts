@@ -159,7 +159,7 @@ describe("a watch", () => {
       response.flushHeaders();
       return true;
     };
-    const { sink } = discover(api, SELECTOR_MEMBERS, { timing: { watchMs: 1, watchGraceMs: 50 } });
+    const { sink } = discover(api, SELECTOR_MEMBERS, { timing: { watchMs: 1, watchGraceMs: 2_000 } });
     const error = await eventually("it is given up", () => sink.errors[0]);
     expect(error.message).toBe("connection to watch pods failed: it stood still");
     api.put("pods", pod(2));
@@ -211,9 +211,9 @@ describe("a list", () => {
   it("that is slow is waited for, and one that is too slow is tried again", async () => {
     const api = await new FakeApi().start();
     api.put("pods", pod(1));
-    api.listDelayMs = 400;
+    api.listDelayMs = 2_500;
     const { sink: patient } = discover(api);
-    const { sink: hasty } = discover(api, SELECTOR_MEMBERS, { timing: { listTimeoutMs: 50 } });
+    const { sink: hasty } = discover(api, SELECTOR_MEMBERS, { timing: { listTimeoutMs: 1_000 } });
     await eventually("it came", () => patient.last?.length === 1);
     const error = await eventually("it took too long", () => hasty.errors[0]);
     expect(error).toMatchObject({ code: "kubernetes-connection" });

@@ -258,7 +258,7 @@ async function start(count: number): Promise<{
     name: "default",
     scrape: { intervalMs: 20 },
     discovery: { static: { endpoints: replicas.map(endpointOf) } },
-    kvEvents: { idleCheckMs: 100, replayTimeoutMs: 300 },
+    kvEvents: { idleCheckMs: 100, replayTimeoutMs: 2_000 },
   };
   writeFileSync(
     config,
@@ -352,6 +352,7 @@ describe("a sidecar with kvEvents", () => {
     await eventually("it was taken", () => sidecar.kvPushes[0]!.lastError === null);
     await eventually("cells arrived", () => control.kv().entries > 10);
     expect(await settled(replicas[0]!)).toBeGreaterThan(10);
+    await eventually("nothing was amiss", () => sidecar.readiness().reasons.length === 0);
     expect(JSON.parse(await get("/readyz"))).toMatchObject({ status: "ready", reasons: [] });
   });
 });

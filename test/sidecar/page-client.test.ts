@@ -7,7 +7,7 @@ import { describe, expect, it, onTestFinished } from "vitest";
 import { type SidecarError, TimeoutError } from "../../sidecar/errors.ts";
 import { PageBuffers } from "../../sidecar/scrape/page-buffers.ts";
 import { hostPort, PageClient, type PageTarget, type TlsSettings } from "../../sidecar/scrape/page-client.ts";
-import { FakeModelServer, RawServer } from "./servers.ts";
+import { eventually, FakeModelServer, RawServer } from "./servers.ts";
 import { VLLM_032 } from "./pages.ts";
 
 type Outcome = { readonly status: number; readonly body: string } | { readonly error: SidecarError };
@@ -209,7 +209,7 @@ describe("a server that misbehaves", () => {
     }).listen();
     const fetcher = new Fetcher({ port: server.port });
     await fetcher.fetch();
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await eventually("it lost the connection", () => server.open === 0);
     expect(await fetcher.fetch()).toEqual({ status: 200, body: "page" });
     expect(server.connections).toBe(2);
   });

@@ -222,7 +222,8 @@ describe("a pool's policy", () => {
       Array.from({ length: 1_024 }, (_, i) => [`${i}`.padStart(253, "o"), 1] as const),
     );
     decide(policyOf([], objectives));
-    await expect.poll(() => page("/readyz")).toMatch(/policy needs \d+ bytes, the limit is 98304/);
+    const refusal = /policy needs \d+ bytes, the limit is 98304/;
+    await eventually("it was refused", async () => refusal.test(await page("/readyz")));
     await beats(control, 2);
     expect(control.policies).toHaveLength(1);
     expect(control.heldPolicies.get("default")).toBe(encodePolicy(FIRST).id);

@@ -4,6 +4,8 @@ import { describe, expect, it } from "vitest";
 import { kvEventsConfig } from "../../host-sim/model-server/kv-events/config.ts";
 import type { ReplicaConfig } from "../../host-sim/model-server/replica-types.ts";
 import type { SimulatedReplica } from "../../host-sim/model-server/server.ts";
+import { SIMULATED_MODEL, type TextModel } from "../../host-sim/model-server/text-model.ts";
+import { encode } from "../../host-sim/model-server/tokenizer.ts";
 import { renderChat } from "../../sidecar/prompts/program.ts";
 import { DATED_TEMPLATE, realModel } from "../sim/support/real-models.ts";
 import { send, startReplica } from "../sim/support/replica.ts";
@@ -22,7 +24,7 @@ async function startPool(replicas: readonly SimulatedReplica[], given?: FakeCont
   const control = given ?? (await new FakeControl(join(temporaryFolder(), "control.sock")).start());
   const pool = {
     discovery: { static: { endpoints: replicas.map(endpointOf) } },
-    kvEvents: { idleCheckMs: 100, replayTimeoutMs: 300 },
+    kvEvents: { idleCheckMs: 100, replayTimeoutMs: 2_000 },
   };
   return { control, ...(await startSidecar(pool, {}, control)) };
 }
@@ -97,7 +99,11 @@ describe("a sidecar that follows KV events", () => {
   });
 
   it("takes a program back when a replica comes that renders otherwise", async () => {
-    const replicas = [await start(), await start({ textModel: realModel("qwen2_5") })];
+    const textModel: TextModel = {
+      ...SIMULATED_MODEL,
+      render: (...asked) => [...encode("Once upon a time. "), ...SIMULATED_MODEL.render(...asked)],
+    };
+    const replicas = [await start(), await start({ textModel })];
     const { control, get } = await startPool(replicas);
     await eventually("none is held", () => control.prompts.at(-1)?.models.length === 0);
     expect(await get("/metrics")).toContain(
@@ -113,7 +119,7 @@ describe("a sidecar that follows KV events", () => {
     const { get } = await startPool([await start({ textModel: realModel("llama3_1", { template }) })]);
     const metrics = async (): Promise<string> => get("/metrics");
     await expect
-      .poll(metrics, { timeout: 10_000 })
+      .poll(metrics, { timeout: 90_000 })
       .toContain('prompt_program{pool="default",model="tiny",state="unknown",reason="dated"} 1');
     expect(await metrics()).toContain(
       'prompt_literals_unknown{pool="default",model="tiny",literal="start-user",reason="dated"} 1',

@@ -7,9 +7,8 @@ import { Sidecar } from "../../sidecar/app.ts";
 import { loadSettings } from "../../sidecar/config/load.ts";
 import { makeLogger } from "../../sidecar/log.ts";
 import * as pages from "./pages.ts";
-import { FakeControl, FakeModelServer, temporaryFolder } from "./servers.ts";
+import { eventually, FakeControl, FakeModelServer, temporaryFolder } from "./servers.ts";
 
-const PATIENT = { timeout: 15_000, interval: 20 };
 const RATES = { prefillTokensPerSecond: 10_000, prefillBaseMs: 20, tpotBaseMs: 8, tpotRequestMs: 0.5 };
 
 /** Samples of a page by "name{labels}", those that begin with `prefix`. */
@@ -23,11 +22,13 @@ function samples(text: string, prefix: string): Record<string, number> {
   );
 }
 
+/** @returns the first page that has all of `wanted` */
 async function start(
   endpoints: (object | string)[],
   scaling: object,
   statusAnswer: unknown,
-): Promise<() => Promise<Record<string, number>>> {
+  wanted: readonly string[],
+): Promise<Record<string, number>> {
   const folder = temporaryFolder();
   const control = await new FakeControl(join(folder, "control.sock")).start();
   control.statusAnswer = statusAnswer;
@@ -43,10 +44,11 @@ async function start(
   const sidecar = new Sidecar(loadSettings({ config }, {}), { log: makeLogger("silent"), environment: {} });
   onTestFinished(() => sidecar.stop());
   await sidecar.start();
-  return async () => {
-    const page = await fetch(`http://127.0.0.1:${sidecar.httpPort}/metrics`);
-    return samples(await page.text(), "epp_scaling_");
-  };
+  return eventually(`a page had ${wanted.join()}`, async () => {
+    const answer = await fetch(`http://127.0.0.1:${sidecar.httpPort}/metrics`);
+    const page = samples(await answer.text(), "epp_scaling_");
+    return wanted.every((name) => name in page) && page;
+  });
 }
 
 it("has each role's load, prediction and headroom", async () => {
@@ -58,7 +60,7 @@ it("has each role's load, prediction and headroom", async () => {
     const [address, port] = server.address.split(":");
     return { address, port: Number(port), labels: { "llm-d.ai/role": role } };
   };
-  const read = await start(
+  const page = await start(
     [endpoint(prefill, "prefill"), endpoint(decode, "decode")],
     { ttftMs: 200, tpotMs: 10 },
     {
@@ -74,13 +76,12 @@ it("has each role's load, prediction and headroom", async () => {
       ],
       counters: {},
     },
+    [
+      'epp_scaling_ttft_slo_ratio{pool="p",role="prefill"}',
+      'epp_scaling_waiting_requests{pool="p",role="prefill"}',
+      'epp_scaling_waiting_requests{pool="p",role="decode"}',
+    ],
   );
-  await expect.poll(read, PATIENT).toMatchObject({
-    'epp_scaling_ttft_slo_ratio{pool="p",role="prefill"}': expect.any(Number),
-    'epp_scaling_waiting_requests{pool="p",role="prefill"}': 4,
-    'epp_scaling_waiting_requests{pool="p",role="decode"}': 4,
-  });
-  const page = await read();
   const of = (name: string, role: string): number | undefined =>
     page[`epp_scaling_${name}{pool="p",role="${role}"}`];
   expect(of("endpoints", "all")).toBe(2);
@@ -104,11 +105,8 @@ it("has each role's load, prediction and headroom", async () => {
 
 it("has no headroom without wishes, and no sample of what is not known", async () => {
   const server = await new FakeModelServer(pages.VLLM_032).start();
-  const read = await start([server.address], {}, { pools: [], counters: {} });
-  await expect
-    .poll(read, PATIENT)
-    .toMatchObject({ 'epp_scaling_waiting_requests{pool="p",role="decode"}': expect.any(Number) });
-  const page = await read();
+  const known = 'epp_scaling_waiting_requests{pool="p",role="decode"}';
+  const page = await start([server.address], {}, { pools: [], counters: {} }, [known]);
   const names = [...new Set(Object.keys(page).map((sample) => sample.slice(0, sample.indexOf("{"))))];
   expect(names.sort()).toEqual([
     "epp_scaling_endpoints",

@@ -18,12 +18,15 @@ import { KvGatewayModel } from "./kv-batch-model.ts";
 import { type DecodedPolicy, decodePolicy } from "./policy-decoder.ts";
 import { type DecodedPrompts, decodePrompts } from "./prompts-decoder.ts";
 
+/** How long something may take on a busy machine: nearly as long as a test. */
+const PATIENCE_MS = 90_000;
+
 /** Waits until `check` gives something other than undefined or false; fails with `what` after a while. */
 export async function eventually<T>(
   what: string,
   check: () => T | undefined | false | Promise<T | undefined | false>,
 ): Promise<T> {
-  const deadline = performance.now() + 15_000;
+  const deadline = performance.now() + PATIENCE_MS;
   for (;;) {
     const result = await check();
     if (result !== undefined && result !== false) return result;
@@ -39,12 +42,31 @@ export function temporaryFolder(): string {
   return folder;
 }
 
+/** Listens at a port again that was left; it may be a connection's own for a moment. */
+async function listenAgain(server: NetServer, port: number): Promise<void> {
+  await eventually(`port ${port} was free`, async () => {
+    server.listen(port, "127.0.0.1");
+    try {
+      await once(server, "listening");
+      return true;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EADDRINUSE") throw error;
+      return false;
+    }
+  });
+}
+
 /** A server of raw bytes: `serve` gets each connection and each piece that it sends. */
 export class RawServer {
   port = 0;
   connections = 0;
   private readonly sockets = new Set<Socket>();
   private readonly server: NetServer;
+
+  /** Connections that stand. */
+  get open(): number {
+    return this.sockets.size;
+  }
 
   constructor(serve: (socket: Socket, request: string, connection: number) => void) {
     this.server = createServer((socket) => {
@@ -88,6 +110,12 @@ export class FakeModelServer {
   /** Replaces the whole answer to /metrics. */
   answer: ((request: IncomingMessage, response: ServerResponse) => void) | null = null;
   private server: Server | null = null;
+  private readonly sockets = new Set<Socket>();
+
+  /** Connections that stand: without one nothing is on its way here. */
+  get open(): number {
+    return this.sockets.size;
+  }
 
   /** @param tls PEM key and certificate: speak TLS */
   constructor(
@@ -104,8 +132,11 @@ export class FakeModelServer {
   async start(): Promise<this> {
     const serve = (request: IncomingMessage, response: ServerResponse): void => this.serve(request, response);
     const server = this.tls === null ? createHttpServer(serve) : createHttpsServer(this.tls, serve);
-    server.listen(this.port, "127.0.0.1");
-    await once(server, "listening");
+    server.on("connection", (socket: Socket) => {
+      this.sockets.add(socket);
+      socket.on("close", () => this.sockets.delete(socket));
+    });
+    await listenAgain(server, this.port);
     this.port = (server.address() as AddressInfo).port;
     this.server = server;
     onTestFinished(() => this.stop());
@@ -177,6 +208,7 @@ export class FakeControl {
   connections = 0;
   private port = 0;
   private server: Server | null = null;
+  private readonly sockets = new Set<Socket>();
   private readonly kvModels = new Map<string, KvGatewayModel>();
 
   /** @param socketPath "" = a port on loopback */
@@ -189,14 +221,18 @@ export class FakeControl {
 
   async start(): Promise<this> {
     const server = createHttpServer((request, response) => this.serve(request, response));
-    server.on("connection", () => (this.connections += 1));
+    server.on("connection", (socket: Socket) => {
+      this.connections += 1;
+      this.sockets.add(socket);
+      socket.on("close", () => this.sockets.delete(socket));
+    });
     if (this.socketPath === "") {
-      server.listen(this.port, "127.0.0.1");
+      await listenAgain(server, this.port);
     } else {
       rmSync(this.socketPath, { force: true });
       server.listen(this.socketPath);
+      await once(server, "listening");
     }
-    await once(server, "listening");
     if (this.socketPath === "") this.port = (server.address() as AddressInfo).port;
     this.server = server;
     onTestFinished(() => this.stop());
@@ -211,6 +247,11 @@ export class FakeControl {
     server.close();
     server.closeAllConnections();
     await closed;
+  }
+
+  /** Connections that stand: without one nothing is on its way here. */
+  get open(): number {
+    return this.sockets.size;
   }
 
   /** The last snapshot of a pool. */

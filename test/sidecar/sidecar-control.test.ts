@@ -54,11 +54,13 @@ describe("a control listener that", () => {
   it("is on loopback gets the token, over new connections now and then", async () => {
     const server = await new FakeModelServer(pages.VLLM_032).start();
     const control = await new FakeControl("").start();
-    const { sidecar } = await start([staticPool([server])], {}, control);
+    const { sidecar, log } = await start([staticPool([server])], {}, control);
     await eventually("snapshots came", () => control.received.length > 2);
     expect(control.last()!.authorization).toBe("Bearer control-token");
     await eventually("several connections were made", () => control.connections > 2);
-    expect(sidecar.pushers[0]!.counts).toMatchObject({ failed: 0, refused: 0 });
+    expect(sidecar.pushers[0]!.counts.refused).toBe(0);
+    // A busy machine may be late to answer; a new connection is no reason to fail.
+    expect(errorsOf(log).filter(({ code }) => code !== "timeout")).toEqual([]);
   });
 
   it("hangs does not stop the sidecar, which tries again", async () => {
@@ -80,12 +82,11 @@ describe("a control listener that", () => {
     await eventually("a snapshot came", () => control.last());
     control.pushAnswer = { status: 400, body: '{"error":{"field":"checksum","message":"is 1, expected 2"}}' };
     await eventually("it was refused twice", () => sidecar.pushers[0]!.counts.refused >= 2);
-    const refusals = errorsOf(log);
+    const refusals = errorsOf(log).filter(({ code }) => code === "control-refused");
     expect(refusals).toHaveLength(1);
-    expect(refusals[0]).toMatchObject({ code: "control-refused" });
     expect(String(refusals[0]!["msg"])).toContain("400 for field checksum: is 1, expected 2");
     expect((await get("/metrics")).text).toMatch(
-      /epp_sidecar_pushes_total\{pool="default",result="refused"\} [2-9]/,
+      /epp_sidecar_pushes_total\{pool="default",result="refused"\} ([2-9]|\d\d)/,
     );
     control.pushAnswer = { status: 204, body: "" };
     const before = control.received.length;

@@ -198,8 +198,11 @@ describe("its own pages", () => {
     };
     const { get } = await start([staticPool([server])], {}, control);
     await eventually("a snapshot came", () => isReady(control.row(server.address)));
-    await new Promise((resolve) => setTimeout(resolve, 250));
-    const { status, text } = await get("/metrics");
+    const accepted = /epp_sidecar_pushes_total\{pool="default",result="accepted"\} [1-9]/;
+    const { status, text } = await eventually("the gateway's status and answers were read", async () => {
+      const page = await get("/metrics");
+      return page.text.includes("epp_gateway_status_up 1") && accepted.test(page.text) && page;
+    });
     expect(status).toBe(200);
     const label = `pool="default",endpoint="${server.address}"`;
     for (const line of [
@@ -217,7 +220,7 @@ describe("its own pages", () => {
       expect(text).toContain(line);
     }
     expect(text).toMatch(/epp_sidecar_scrapes_total\{pool="default",page="metrics"\} [1-9]/);
-    expect(text).toMatch(/epp_sidecar_pushes_total\{pool="default",result="accepted"\} [1-9]/);
+    expect(text).toMatch(accepted);
     expect(text).not.toContain("epp_endpoint_gpu_utilization{");
   });
 
@@ -239,6 +242,7 @@ describe("its own pages", () => {
     const stopped = sidecar.stop();
     expect(sidecar.readiness()).toMatchObject({ ready: false, status: "stopping" });
     await stopped;
+    await eventually("nothing is on its way", () => server.open + control.open === 0);
     const [asked, pushed] = [server.metricsRequests, control.received.length];
     await new Promise((resolve) => setTimeout(resolve, 700));
     expect([server.metricsRequests, control.received.length]).toEqual([asked, pushed]);
