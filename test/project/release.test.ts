@@ -13,7 +13,7 @@ import { packPackage, publishedManifest, stagePackage } from "../../scripts/rele
 import { rebuildWasm } from "../../scripts/release/rebuild.mjs";
 import { readText, repositoryFiles, ROOT } from "./files.ts";
 
-const BUILD_TIMEOUT_MS = 180_000;
+const BUILD_TIMEOUT_MS = 480_000;
 const run = promisify(execFile);
 const manifest = JSON.parse(readText("package.json")) as {
   readonly name: string;

@@ -71,7 +71,9 @@ describe("runDemo", () => {
     expect(report.runs.map(({ policy }) => policy)).toEqual(["ours", "x", "y"]);
     const [ours, x, y] = report.runs;
     for (const run of report.runs) expect([run.requests, run.errors, run.busiestShare]).toEqual([20, 0, 1]);
-    expect(x!.prefixHitRatio).toBe(y!.prefixHitRatio);
+    // Which of two requests at one moment comes first is chance; a fleet that was not restarted would hit nearly all.
+    expect(Math.abs(x!.prefixHitRatio - y!.prefixHitRatio)).toBeLessThan(0.1);
+    expect(y!.prefixHitRatio).toBeLessThan(0.9);
     expect(ours!.prefillLoad).toBeGreaterThan(0);
     expect(report.gateway.url).toBe(replicas[0]!.url);
     const text = describeDemo(report.runs, PLAN);

@@ -9,7 +9,9 @@ import type { SimulatedReplica } from "../../host-sim/model-server/server.ts";
 import { get, send, startReplica } from "./support/replica.ts";
 
 const TOPIC = "kv@replica-0@tiny";
-const RECEIVE_TIMEOUT_MS = 5_000;
+const RECEIVE_TIMEOUT_MS = 20_000;
+/** A subscription follows the handshake over the same connection; nothing tells when the publisher has read it. */
+const SUBSCRIBED_MS = 400;
 /** A prompt of two and a half blocks. */
 const PROMPT = Array.from({ length: 40 }, (_, i) => 500 + i);
 
@@ -32,7 +34,7 @@ async function listen(replica: SimulatedReplica, rank = 0): Promise<{ next(): Pr
   socket.connect(replica.kvEvents!.sources[rank]!.endpoint);
   socket.subscribe("kv@");
   await connected;
-  await new Promise((resolve) => setTimeout(resolve, 50));
+  await new Promise((resolve) => setTimeout(resolve, SUBSCRIBED_MS));
   return {
     next: async () => {
       const [topic, sequence, payload] = await socket.receive();

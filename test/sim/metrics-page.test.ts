@@ -28,19 +28,21 @@ describe("metrics page", () => {
 
   it("lists adapters with the time of each label set, the newest last", async () => {
     const replica = await startReplica({ loraModules: ["x", "y"] }, { lorasMax: 1 });
+    replica.inject({ slowdown: 1_000 });
     const slow = send(replica, "/v1/completions", {
       model: "x",
       prompt: "a",
       max_tokens: 400,
       ignore_eos: true,
     });
+    await until(() => replica.generation.engines[0]!.engine.runningCount === 1);
     const waiting = send(replica, "/v1/completions", { model: "y", prompt: "a", max_tokens: 1 });
     await until(() => replica.generation.inFlight === 2);
-    await until(() => replica.generation.engines[0]!.engine.runningCount === 1);
     const page = await get(replica, "/metrics");
     expect(page).toMatch(
       /lora_requests_info\{max_lora="1",running_lora_adapters="x",waiting_lora_adapters="y"\} 1\.\d+e\+09/,
     );
+    replica.inject({ slowdown: 1 });
     await Promise.all([slow, waiting]);
   });
 
@@ -67,6 +69,7 @@ describe("metrics page", () => {
 
   it("shows requests that run and wait", async () => {
     const replica = await startReplica({}, { sequencesMax: 1 });
+    replica.inject({ slowdown: 1_000 });
     const sent = [1, 2, 3].map(() =>
       send(replica, "/v1/completions", { prompt: "a", max_tokens: 40, ignore_eos: true }),
     );
@@ -75,6 +78,7 @@ describe("metrics page", () => {
     while (sampleValue(page, 'vllm:num_requests_waiting{engine="0",model_name="tiny"}') < 2);
     expect(sampleValue(page, 'vllm:num_requests_running{engine="0",model_name="tiny"}')).toBe(1);
     expect(sampleValue(page, 'vllm:kv_cache_usage_perc{engine="0",model_name="tiny"}')).toBeGreaterThan(0);
+    replica.inject({ slowdown: 1 });
     await Promise.all(sent);
   });
 

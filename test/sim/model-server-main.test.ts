@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
-import { type AddressInfo, createServer, type Server } from "node:net";
+import { createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -47,24 +47,25 @@ function run(args: readonly string[]): {
   const firstLine = new Promise<string>((resolve) =>
     child.stdout.once("data", (data: Buffer) => resolve(data.toString())),
   );
-  const ended = new Promise<Outcome>((resolve) => child.once("exit", (code) => resolve({ code, stderr })));
+  const ended = new Promise<Outcome>((resolve) => child.once("close", (code) => resolve({ code, stderr })));
   return { firstLine, ended, stop: () => child.kill("SIGTERM") };
 }
+
+/** Below the ports that Linux gives to connections: nobody takes one between the look at it and its use. */
+const PORTS = { lowest: 20_000, highest: 32_000 };
 
 /** The first of `count` ports in a row that nobody has. */
 async function freePortsOf(count: number): Promise<number> {
   for (;;) {
     const servers: Server[] = [];
-    const taken = async (port: number): Promise<number> => {
-      const server = createServer();
-      server.listen(port, "127.0.0.1");
-      await once(server, "listening");
-      servers.push(server);
-      return (server.address() as AddressInfo).port;
-    };
+    const first = PORTS.lowest + Math.floor(Math.random() * (PORTS.highest - PORTS.lowest - count));
     try {
-      const first = await taken(0);
-      for (let i = 1; i < count; i++) await taken(first + i);
+      for (let i = 0; i < count; i++) {
+        const server = createServer();
+        servers.push(server);
+        server.listen(first + i, "127.0.0.1");
+        await once(server, "listening");
+      }
       return first;
     } catch {
       // One of them is somebody's: look elsewhere.

@@ -215,7 +215,8 @@ describe("errors", () => {
 
   it("503 when too many requests are in flight, streams too, without Retry-After", async () => {
     const replica = await startReplica({ requestsMax: 2 }, {});
-    replica.inject({ slowdown: 20 });
+    // A step takes longer than what is done meanwhile, on any machine.
+    replica.inject({ slowdown: 1_000 });
     const held = [1, 2].map(() =>
       send(replica, "/v1/completions", { prompt: "a", max_tokens: 5, ignore_eos: true }),
     );
@@ -230,6 +231,7 @@ describe("errors", () => {
       expect(JSON.parse(text).error.type).toBe("Service Unavailable");
     }
     expect(replica.generation.rejections).toBe(2);
+    replica.inject({ slowdown: 1 });
     expect((await Promise.all(held)).map(({ status }) => status)).toEqual([200, 200]);
   });
 });

@@ -241,11 +241,13 @@ describe("a decode leg", () => {
 
   it("lets the prefiller go when it is refused or its client leaves before it gets blocks", async () => {
     const { prefiller, decoder } = await startPair("nixl", { replica: { requestsMax: 1 } });
+    decoder.inject({ slowdown: 1_000 });
     const busy = send(decoder, CHAT, chat("busy", { max_tokens: 400 }));
     await until(() => decoder.generation.inFlight === 1);
     const { params } = await prefill(prefiller, chat("alpha"));
     expect((await send(decoder, CHAT, decodeBody(chat("alpha"), params))).status).toBe(503);
     await until(() => statusOf(prefiller).heldBlocks === 0);
+    decoder.inject({ slowdown: 1 });
     await busy;
   });
 
@@ -371,7 +373,7 @@ describe("metrics", () => {
   });
 
   it("show a request that waits for its blocks", async () => {
-    const { prefiller, decoder } = await startPair("nixl", { engine: { transferBaseMs: 200 } });
+    const { prefiller, decoder } = await startPair("nixl", { engine: { transferBaseMs: 2_000 } });
     const { params } = await prefill(prefiller, chat("alpha"));
     const answer = send(decoder, CHAT, decodeBody(chat("alpha"), params));
     await until(() => decoder.generation.engines[0]!.engine.pullingCount === 1);
