@@ -1,4 +1,6 @@
 // The running sidecar: starts all parts of a configuration, and stops them in order.
+import { randomBytes } from "node:crypto";
+import { hostname } from "node:os";
 import { type DnsSettings, DnsDiscovery, type NameResolver } from "./discovery/dns.ts";
 import type { Discovery } from "./discovery/endpoint.ts";
 import { FileDiscovery } from "./discovery/file.ts";
@@ -23,6 +25,9 @@ import { type Readiness, readinessOf } from "./serve/readiness.ts";
 import { StatusServer } from "./serve/server.ts";
 import { StatusReader } from "./serve/status-reader.ts";
 
+/** Characters of the host's name in a sidecar's id. */
+const ID_HOST_MAX = 40;
+
 /** What may be put in place of the real thing. */
 export interface Replacements {
   readonly log?: Logger;
@@ -36,12 +41,22 @@ export interface Replacements {
   readonly makeDiscovery?: (settings: DiscoverySettings) => Discovery | undefined;
 }
 
+/** Host, process and chance: unique, and readable in a log. */
+function sidecarId(): string {
+  const host = hostname()
+    .replaceAll(/[^\w.-]/g, "_")
+    .slice(0, ID_HOST_MAX);
+  return `${host}-${process.pid}-${randomBytes(4).toString("hex")}`;
+}
+
 /** A sidecar: construct, `start`, `stop`. */
 export class Sidecar {
   readonly pools: readonly Pool[];
   readonly pushers: Pusher[] = [];
   /** Of the pools with an exact index. */
   readonly kvPushes: KvPush[] = [];
+  /** Names this process before the gateway, which takes a pool from one sidecar at a time. */
+  readonly id = sidecarId();
   /** Port of the own HTTP server; 0 = none. */
   httpPort = 0;
   private readonly ticker = new Ticker();
@@ -63,7 +78,7 @@ export class Sidecar {
     const buffers = new PageBuffers();
     const makeTransport: TransportFactory =
       replacements.makeTransport ?? ((target, sink) => new PageClient(target, sink, buffers));
-    this.control = new ControlClient(settings.control, () => this.ticker.now());
+    this.control = new ControlClient(settings.control, () => this.ticker.now(), this.id);
     this.status = new StatusReader(this.control, settings.control.statusIntervalMs, this.log);
     this.pools = settings.pools.map((pool) => this.makePool(pool, makeTransport));
     const source = {
@@ -96,13 +111,14 @@ export class Sidecar {
     );
   }
 
-  /** Ends everything; the gateway goes on with what it was told last. */
+  /** Ends everything; the gateway goes on with what it was told last, and another sidecar may take over at once. */
   async stop(): Promise<void> {
     if (this.stopping) return;
     this.stopping = true;
     this.status.stop();
     for (const push of [...this.pushers, ...this.kvPushes]) push.stop();
     for (const pool of this.pools) pool.stop();
+    await this.release();
     await this.control.close();
     if (this.httpPort !== 0) await this.server.close();
     this.log.info("stopped");
@@ -110,6 +126,13 @@ export class Sidecar {
 
   readiness(): Readiness {
     return readinessOf(this.pushers, this.kvPushes, this.stopping, this.ticker.now());
+  }
+
+  /** Of pools that others bring the gateway takes no notice. */
+  private async release(): Promise<void> {
+    const held = this.pushers.filter(({ acceptedAtMs }) => Number.isFinite(acceptedAtMs));
+    // A gateway that does not answer, or knows no such request, waits for the lease to lapse.
+    await Promise.allSettled(held.map(({ pool }) => this.control.release(pool.name)));
   }
 
   private makePool(settings: PoolSettings, makeTransport: TransportFactory): Pool {

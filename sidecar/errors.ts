@@ -165,6 +165,14 @@ export class ControlRefusedError extends SidecarError {
   }
 }
 
+/** Another sidecar brings the pool to the gateway, and this one is to wait. */
+export class StandbyError extends SidecarError {
+  readonly code = "standby";
+  constructor(readonly holder: string) {
+    super(`sidecar ${JSON.stringify(holder)} brings the pool to the gateway`);
+  }
+}
+
 /** A KV event message of an engine is not what engines publish; `field` names what is wrong. */
 export class BadEventError extends SidecarError {
   readonly code = "kv-event-invalid";

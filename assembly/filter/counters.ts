@@ -81,8 +81,12 @@ export const COUNT_PROMPT_PROGRAMS_BAD: u32 = 54;
 /** Prompts of pools with prompt programs, those rendered for the exact index and the others. */
 export const COUNT_PROMPTS_RENDERED: u32 = 55;
 export const COUNT_PROMPTS_NOT_RENDERED: u32 = 56;
+/** Times that a sidecar took a pool over, its first one too. */
+export const COUNT_LEASES: u32 = 57;
+/** Pushes of sidecars that stand by. */
+export const COUNT_STANDBY_PUSHES: u32 = 58;
 /** Counters with a name; the cell's further places are zero. */
-export const COUNTERS_NAMED: u32 = 57;
+export const COUNTERS_NAMED: u32 = 59;
 
 const names: usize = memory.data(72 * 4, 4);
 function name(index: u32, literal: string): void {
@@ -145,6 +149,8 @@ name(COUNT_PROMPT_PROGRAMS, "promptProgramsTaken");
 name(COUNT_PROMPT_PROGRAMS_BAD, "promptProgramsRefused");
 name(COUNT_PROMPTS_RENDERED, "promptsRendered");
 name(COUNT_PROMPTS_NOT_RENDERED, "promptsNotRendered");
+name(COUNT_LEASES, "leasesTaken");
+name(COUNT_STANDBY_PUSHES, "standbyPushes");
 
 /** The name (a Text) of the counter at `index` < COUNTERS_NAMED. */
 export function counterName(index: u32): usize {

@@ -5,6 +5,8 @@
 //   POST /v1/pools/<name>/policy     likewise; a snapshot's 204 says which policy is in force (x-epp-policy-id)
 //   POST /v1/pools/<name>/prompts    likewise; a snapshot's 204 says which programs are in force (x-epp-prompts-id)
 //   POST /v1/pools/<name>/kv         200 or 400, 401, 409, 413, 503, 507: kv-ingest.ts
+//        with x-epp-sidecar          423 too: another sidecar brings the pool (wire/lease.ts)
+//   DELETE /v1/pools/<name>/lease    204: the sidecar that brought the pool stops
 //   GET  /status                     200, see status.ts
 //   anything else                    404
 import {
@@ -28,6 +30,7 @@ import {
 } from "../text/text";
 import { POOL_NAME_BYTES_MAX, SNAPSHOT_BYTES_MAX } from "../wire/limits";
 import { KV_BATCH_BYTES_MAX } from "../wire/kv-deltas";
+import { LEASE_HELD_STATUS, LEASE_ID_BYTES_MAX } from "../wire/lease";
 import { POLICY_BYTES_MAX } from "../wire/policy";
 import { PROMPTS_BYTES_MAX } from "../wire/prompt-programs";
 import { kvCheck } from "../flow/kv-batch";
@@ -46,10 +49,11 @@ import {
   COUNT_SNAPSHOTS_BAD,
   countUp,
 } from "./counters";
+import { leaseHolderBytes, leaseHolderPtr, leaseRelease, leaseTake } from "./lease";
 import { kvAnswerBytes, kvAnswerPtr, kvTake } from "./kv-ingest";
-import { H_AUTHORIZATION, H_METHOD, H_PATH, V_GET, V_POST } from "./names";
+import { H_AUTHORIZATION, H_METHOD, H_PATH, H_SIDECAR, V_DELETE, V_GET, V_POST } from "./names";
 import { refreshPools, registerPool, storePolicy, storePromptPrograms, storeSnapshot } from "./pools";
-import { replyJson, replyTaken } from "./reply";
+import { replyDone, replyJson, replyTaken } from "./reply";
 import { statusPtr, statusWrite } from "./status";
 import { PHASE_CONTROL, PHASE_INGEST, setPhase, streamAdd, streamPrompt } from "./streams";
 import { S_API, S_CONTENT_LENGTH, S_ROOT, S_STARTED } from "./streams";
@@ -60,6 +64,7 @@ const T_SNAPSHOT = ascii("/snapshot");
 const T_POLICY = ascii("/policy");
 const T_KV = ascii("/kv");
 const T_PROMPTS = ascii("/prompts");
+const T_LEASE = ascii("/lease");
 const T_STATUS = ascii("/status");
 const T_BEARER = ascii("Bearer ");
 const answer: usize = memory.data(512);
@@ -80,15 +85,22 @@ function answerText(status: u32, field: usize, message: usize): u32 {
 }
 
 const T_FIELD_PATH = ascii("path");
-const T_NOT_FOUND = ascii("expected POST /v1/pools/<name>/snapshot, policy, prompts or kv, or GET /status");
+const T_NOT_FOUND = ascii(
+  "expected POST /v1/pools/<name>/snapshot, policy, prompts or kv, DELETE /v1/pools/<name>/lease, or GET /status",
+);
 const T_TOKEN = ascii("expected Bearer and the token of EPP_CONTROL_TOKEN");
 const T_BODY = ascii("body");
 const T_EMPTY = ascii(
   "expected a snapshot of 64 to 262144 bytes, a policy of 64 to 98304, an index batch of 64 to 65536 or prompt programs of 64 to 16384",
 );
+const T_SIDECAR = ascii("expected a sidecar's id of 1 to 64 bytes");
 const T_NAME = ascii("expected a pool name of 1 to 253 bytes");
 const T_FULL = ascii("16 pools are known already; remove one and restart the gateway");
 const T_TABLE = ascii("too many control requests at once; try again");
+
+// Of a control stream's prompt record, behind the pool's name.
+const AT_ID_BYTES: usize = 256;
+const AT_ID: usize = 260;
 
 /** Request headers of a control stream. */
 export function controlHeaders(context: u32, root: u32, endOfStream: bool): u32 {
@@ -96,6 +108,7 @@ export function controlHeaders(context: u32, root: u32, endOfStream: bool): u32 
   if (header(MAP_REQUEST_HEADERS, H_METHOD) != STATUS_OK) return ACTION_CONTINUE;
   const isPost = textEquals(V_POST, valuePtr(), valueBytes());
   const isGet = textEquals(V_GET, valuePtr(), valueBytes());
+  const isDelete = textEquals(V_DELETE, valuePtr(), valueBytes());
   if (header(MAP_REQUEST_HEADERS, H_PATH) != STATUS_OK) return ACTION_CONTINUE;
   const path = valuePtr();
   const pathBytes = valueBytes();
@@ -104,18 +117,31 @@ export function controlHeaders(context: u32, root: u32, endOfStream: bool): u32 
     replyJson(200, statusPtr(), bytes);
     return ACTION_PAUSE;
   }
-  const kind = isPost ? kindOf(path, pathBytes) : KIND_NONE;
+  const kind = kindOf(path, pathBytes, isPost, isDelete);
   if (kind == KIND_NONE) return answerText(404, T_FIELD_PATH, T_NOT_FOUND);
   const nameBytes = pathBytes - textBytes(T_POOLS) - textBytes(lastOf(kind));
   if (nameBytes == 0 || nameBytes > <u32>POOL_NAME_BYTES_MAX) return answerText(400, T_FIELD_PATH, T_NAME);
+  const name = path + textBytes(T_POOLS);
+  const hasId = header(MAP_REQUEST_HEADERS, H_SIDECAR) == STATUS_OK;
+  const id = valuePtr();
+  const idBytes = hasId ? valueBytes() : 0;
+  if (idBytes > <u32>LEASE_ID_BYTES_MAX) return answerText(400, H_SIDECAR, T_SIDECAR);
+  if (kind == KIND_LEASE) {
+    if (idBytes == 0) return answerText(400, H_SIDECAR, T_SIDECAR);
+    leaseRelease(name, nameBytes, id, idBytes);
+    replyDone();
+    return ACTION_PAUSE;
+  }
   if (endOfStream) return answerText(400, T_BODY, T_EMPTY);
   const stream = streamAdd(context);
   if (stream == 0) return answerText(503, T_FIELD_PATH, T_TABLE);
   setPhase(stream, PHASE_INGEST);
   store<u32>(stream, root, S_ROOT);
   store<f64>(stream, <f64>nowNs() / 1000000, S_STARTED);
-  // The prompt record is free on a control stream; it keeps the pool's name until the body is there.
-  memory.copy(streamPrompt(stream), path + textBytes(T_POOLS), nameBytes);
+  // The prompt record is free on a control stream; it keeps the pool's name and the sidecar's id until the body is there.
+  memory.copy(streamPrompt(stream), name, nameBytes);
+  store<u32>(streamPrompt(stream), idBytes, AT_ID_BYTES);
+  memory.copy(streamPrompt(stream) + AT_ID, id, idBytes);
   store<u32>(stream, nameBytes, S_CONTENT_LENGTH);
   store<u32>(stream, kind, S_API);
   return ACTION_PAUSE;
@@ -133,18 +159,20 @@ const KIND_SNAPSHOT: u32 = 0;
 const KIND_POLICY: u32 = 1;
 const KIND_KV: u32 = 2;
 const KIND_PROMPTS: u32 = 3;
-const KIND_NONE: u32 = 4;
+const KIND_LEASE: u32 = 4;
+const KIND_NONE: u32 = 5;
 
 // How the path of each kind ends.
 function lastOf(kind: u32): usize {
   if (kind == KIND_SNAPSHOT) return T_SNAPSHOT;
   if (kind == KIND_POLICY) return T_POLICY;
-  return kind == KIND_KV ? T_KV : T_PROMPTS;
+  if (kind == KIND_KV) return T_KV;
+  return kind == KIND_PROMPTS ? T_PROMPTS : T_LEASE;
 }
 
-function kindOf(path: usize, bytes: u32): u32 {
+function kindOf(path: usize, bytes: u32, isPost: bool, isDelete: bool): u32 {
   for (let kind = KIND_SNAPSHOT; kind < KIND_NONE; kind++)
-    if (isPoolPath(path, bytes, lastOf(kind))) return kind;
+    if ((kind == KIND_LEASE ? isDelete : isPost) && isPoolPath(path, bytes, lastOf(kind))) return kind;
   return KIND_NONE;
 }
 
@@ -211,6 +239,14 @@ export function controlBody(stream: usize, size: u32, endOfStream: bool): u32 {
   const nameBytes = load<u32>(stream, S_CONTENT_LENGTH);
   if (!registerPool(name, nameBytes)) return answerText(507, T_FIELD_PATH, T_FULL);
   const now = nowNs();
+  if (!isHolder(stream, <f64>now / 1000000))
+    return answerError(
+      LEASE_HELD_STATUS,
+      H_SIDECAR,
+      textBytes(H_SIDECAR),
+      leaseHolderPtr(),
+      leaseHolderBytes(),
+    );
   if (kind == KIND_KV) {
     replyJson(
       kvTake(poolFind(name, nameBytes), pushed, bytes, <f64>now / 1000000),
@@ -226,6 +262,15 @@ export function controlBody(stream: usize, size: u32, endOfStream: bool): u32 {
   const pool = poolFind(name, nameBytes);
   replyTaken(policyId(pool), promptProgramsId(pool));
   return ACTION_PAUSE;
+}
+
+// A push without an id comes from nobody who could stand by.
+function isHolder(stream: usize, nowMs: f64): bool {
+  const record = streamPrompt(stream);
+  const idBytes = load<u32>(record, AT_ID_BYTES);
+  return (
+    idBytes == 0 || leaseTake(record, load<u32>(stream, S_CONTENT_LENGTH), record + AT_ID, idBytes, nowMs)
+  );
 }
 
 function refusePushed(kind: u32): u32 {

@@ -17,6 +17,7 @@ import {
   COUNT_KV_BATCHES,
   COUNT_KV_HELD,
   COUNT_KV_OVERRUNS,
+  COUNT_LEASES,
   COUNT_MATCHED_TOKENS,
   COUNT_MOVED,
   COUNT_NO_CELL,
@@ -30,6 +31,7 @@ import {
   COUNT_REWRITES,
   COUNT_REWRITES_MISSED,
   COUNT_SNAPSHOTS_BAD,
+  COUNT_STANDBY_PUSHES,
   COUNT_STREAM_OVERFLOW,
   COUNT_UNKNOWN_UPSTREAM,
   COUNT_USAGE_CACHED_TOKENS,
@@ -181,6 +183,8 @@ export function meterTotals(): void {
   follow(COUNT_SNAPSHOTS_BAD, "epp_snapshots_refused_total");
   follow(COUNT_POLICIES_BAD, "epp_policies_refused_total");
   follow(COUNT_PROMPT_PROGRAMS_BAD, "epp_prompt_programs_refused_total");
+  follow(COUNT_LEASES, "epp_leases_taken_total");
+  follow(COUNT_STANDBY_PUSHES, "epp_standby_pushes_total");
   follow(COUNT_REWRITES, "epp_models_rewritten_total");
   follow(COUNT_REWRITES_MISSED, "epp_rewrites_missed_total");
   follow(COUNT_RESTORES_MISSED, "epp_responses_not_restored_total");

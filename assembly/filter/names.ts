@@ -1,5 +1,6 @@
 // Every fixed name the filter says to the host: headers, properties, shared-data keys, response details.
 import { ascii } from "../text/text";
+import { LEASE_HEADER } from "../wire/lease";
 import { POLICY_ID_HEADER } from "../wire/policy";
 import { PROMPTS_ID_HEADER } from "../wire/prompt-programs";
 
@@ -51,6 +52,9 @@ export const H_SESSION_5 = ascii("session_id");
 export const H_POLICY_ID = ascii(POLICY_ID_HEADER);
 export const H_PROMPTS_ID = ascii(PROMPTS_ID_HEADER);
 
+/** Of a push: the sidecar that it comes from. */
+export const H_SIDECAR = ascii(LEASE_HEADER);
+
 // Values.
 /** The next host on the list is tried when this one does not answer at all, never after it began to. */
 export const V_RETRY_ON = ascii("connect-failure,refused-stream,reset");
@@ -65,6 +69,7 @@ export const V_IDENTITY = ascii("identity");
 export const V_EVENT_STREAM = ascii("text/event-stream");
 export const V_GET = ascii("GET");
 export const V_POST = ascii("POST");
+export const V_DELETE = ascii("DELETE");
 
 // Properties: NUL-separated paths (Envoy docs/root/intro/arch_overview/advanced/attributes.rst).
 export const P_ROOT_ID = ascii("plugin_root_id");
@@ -86,6 +91,7 @@ export const K_POLICY = ascii("epp1/policy/");
 export const K_POLICY_EPOCH = ascii("epp1/policy-epoch/");
 export const K_PROMPTS = ascii("epp1/prompts/");
 export const K_PROMPTS_EPOCH = ascii("epp1/prompts-epoch/");
+export const K_LEASE = ascii("epp1/lease/");
 export const K_CELL = ascii("epp1/cell/");
 export const K_RATES = ascii("epp1/rates/");
 export const K_JOURNAL = ascii("epp1/journal/");

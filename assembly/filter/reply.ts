@@ -153,6 +153,13 @@ export function replyTaken(policyId: u64, promptProgramsId: u64): void {
   const pairs = replyHeadersEnd();
   sendLocalResponse(204, T_CONTROL, body, 0, pairs, replyHeadersBytes());
 }
+
+/** Answers a control request that has nothing to tell. */
+export function replyDone(): void {
+  replyHeadersBegin();
+  const pairs = replyHeadersEnd();
+  sendLocalResponse(204, T_CONTROL, body, 0, pairs, replyHeadersBytes());
+}
 const T_CONTROL = ascii("epp_control");
 
 // Headers are kept by address until the list is encoded: each id has its own text.

@@ -66,6 +66,7 @@ import { cellAdd, cellCheck, cellHeartbeatMs, cellsBegin, cellsEnd } from "../fl
 import { COUNTERS_NAMED, counterName } from "./counters";
 import { K_CELL } from "./names";
 import { readKvIndex, writeKv, writeKvIndex } from "./kv-status";
+import { readLeases, writeLease } from "./lease";
 import { exchangeRates, numberedKey, numberedKeyPtr, ownCell, publish } from "./worker";
 import { ENDPOINT_DRAINING, ENDPOINT_READY } from "../wire/snapshot";
 import { refreshPools } from "./pools";
@@ -88,6 +89,7 @@ export function statusWrite(now: f64): u32 {
   exchangeRates(now, true);
   const workers = sumCells(now);
   readKvIndex(now);
+  readLeases();
   writeBegin(json, STATUS_BYTES);
   writeLiteral('{"version":1,"workers":');
   writeU64(workers);
@@ -146,6 +148,7 @@ function writePool(pool: u32, now: f64): bool {
   // Of this worker's latest requests.
   figure("meanUncachedTokens", poolMeanTokens(pool, NaN));
   writeTransfer(pool);
+  writeLease(pool, now);
   writePolicy(pool, now);
   writePromptPrograms(pool, now);
   writeKvIndex(pool);

@@ -12,6 +12,7 @@ import {
   statisticsFindings,
 } from "./doctor/plugin-checks.ts";
 import { policyFindings } from "./doctor/policy-checks.ts";
+import { sidecarNotes } from "./doctor/sidecar-notes.ts";
 import { routeFindings } from "./doctor/route-checks.ts";
 
 const CHECKS: readonly ((observation: Observation) => Finding[])[] = [
@@ -36,6 +37,8 @@ export interface Examination {
   readonly findings: readonly Finding[];
   /** What was not looked at, and why. */
   readonly unseen: readonly string[];
+  /** What is no fault, and good to know. */
+  readonly notes: readonly string[];
   /** Envoy's version; undefined = it could not be reached. */
   readonly version?: string;
 }
@@ -48,7 +51,7 @@ export async function examine(places: Places): Promise<Examination> {
   } catch (failure) {
     if (!(failure instanceof AdminUnreachableError)) throw failure;
     const mend = "Give the admin listener's address with --admin; in Kubernetes, forward its port first.";
-    return { findings: [error("admin-unreachable", failure.message, mend)], unseen: [] };
+    return { findings: [error("admin-unreachable", failure.message, mend)], unseen: [], notes: [] };
   }
   return { ...judge(observation), version: observation.version };
 }
@@ -59,7 +62,7 @@ export function judge(observation: Observation): Examination {
   const unseen: string[] = [];
   if (observation.readiness === null) unseen.push("the sidecar's readiness: no --sidecar was given");
   if (observation.status === null) unseen.push("the snapshot: there is no control listener to ask");
-  return { findings: findings.sort((a, b) => rank(a) - rank(b)), unseen };
+  return { findings: findings.sort((a, b) => rank(a) - rank(b)), unseen, notes: sidecarNotes(observation) };
 }
 
 function rank({ severity }: Finding): number {
@@ -73,7 +76,7 @@ export function exitCodeOf(findings: readonly Finding[]): number {
 }
 
 /** The findings as text for people. */
-export function describeExamination({ findings, unseen, version }: Examination): string {
+export function describeExamination({ findings, unseen, notes, version }: Examination): string {
   const lines = findings.flatMap(({ severity, code, what, mend }) => [
     `${severity.padEnd(7)} ${code}: ${what}`,
     `        → ${mend}`,
@@ -82,7 +85,8 @@ export function describeExamination({ findings, unseen, version }: Examination):
   const verdict =
     findings.length === 0 ? "no findings" : `${errors} errors, ${findings.length - errors} warnings`;
   const envoy = version === undefined ? "" : `Envoy ${version}: `;
-  return [...lines, ...unseen.map((what) => `not seen: ${what}`), `${envoy}${verdict}`].join("\n");
+  const beside = [...unseen.map((what) => `not seen: ${what}`), ...notes.map((note) => `note: ${note}`)];
+  return [...lines, ...beside, `${envoy}${verdict}`].join("\n");
 }
 
 interface Flags {

@@ -1,7 +1,7 @@
 // Brings one pool's exact index to the gateway: batches in order, again after failures, all anew where they got lost.
 import { randomBytes } from "node:crypto";
 import { KV_HEARTBEAT_MS } from "../../assembly/wire/kv-deltas.ts";
-import { codeOf, ControlRefusedError } from "../errors.ts";
+import { codeOf, ControlRefusedError, StandbyError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import type { ControlListener, KvAnswer } from "../push/control-client.ts";
 import type { Ticker, Ticking } from "../scrape/ticker.ts";
@@ -182,6 +182,13 @@ export class KvPush implements Ticking {
     if (status === BUSY) {
       this.counts.busy += 1;
       return BUSY_PAUSE_MS;
+    }
+    if (error instanceof StandbyError) {
+      // The session is over; the next begins when the gateway has taken this sidecar's snapshots again.
+      this.loseSession();
+      this.lastError = null;
+      this.reportedError = "";
+      return 0;
     }
     this.lastError = error;
     if (this.reportedError !== error.message) this.log.warn({ code: codeOf(error) }, error.message);

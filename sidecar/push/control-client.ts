@@ -1,10 +1,17 @@
 // Talks to the gateway's control listener: snapshots and policies in, status out, over a unix socket or loopback.
 import { Client, type Dispatcher } from "undici";
 import { POOL_ENDPOINTS_MAX } from "../../assembly/wire/limits.ts";
+import { LEASE_HEADER, LEASE_HELD_STATUS } from "../../assembly/wire/lease.ts";
 import { POLICY_ID_HEADER } from "../../assembly/wire/policy.ts";
 import { PROMPTS_ID_HEADER } from "../../assembly/wire/prompt-programs.ts";
 import type { ControlSettings } from "../config/settings.ts";
-import { ConnectionError, ControlRefusedError, ResponseTooLargeError, TimeoutError } from "../errors.ts";
+import {
+  ConnectionError,
+  ControlRefusedError,
+  ResponseTooLargeError,
+  StandbyError,
+  TimeoutError,
+} from "../errors.ts";
 import { CONTROL_ANSWER_BYTES_MAX } from "../limits.ts";
 
 /** A request to the control listener ends, well or not, within this. */
@@ -28,8 +35,8 @@ export interface ControlListener {
   /**
    * Hands over a pool's snapshot.
    * @param snapshot used until the promise settles
-   * @throws ControlRefusedError when it was read and refused; ConnectionError, TimeoutError when it was not
-   * read
+   * @throws ControlRefusedError when it was read and refused; StandbyError when another sidecar brings the pool;
+   * ConnectionError, TimeoutError when it was not read
    */
   push(pool: string, snapshot: Buffer): Promise<HeldIds>;
   /** Hands over a pool's policy. Like `push`. */
@@ -41,6 +48,8 @@ export interface ControlListener {
    * @throws ControlRefusedError with 409 when another session is to be begun, 503 when the batch is to come again later
    */
   pushKv(pool: string, batch: Buffer): Promise<KvAnswer>;
+  /** Lets go of a pool, so that another sidecar need not wait. Throws like `push`. */
+  release(pool: string): Promise<void>;
   /** The gateway's status as parsed JSON. Throws like `push`. */
   status(): Promise<unknown>;
 }
@@ -61,9 +70,11 @@ export class ControlClient implements ControlListener {
   private readonly headers: Readonly<Record<string, string>>;
   private renewAtMs = 0;
 
+  /** @param sidecarId names the process before the gateway; "" = it takes part in no choice between several */
   constructor(
     settings: ControlSettings,
     private readonly now: () => number,
+    sidecarId = "",
   ) {
     const { socketPath, origin, token } = settings;
     this.target = socketPath ?? origin;
@@ -75,7 +86,10 @@ export class ControlClient implements ControlListener {
       maxResponseSize: CONTROL_ANSWER_BYTES_MAX,
       pipelining: 1,
     });
-    this.headers = token === "" ? {} : { authorization: `Bearer ${token}` };
+    this.headers = {
+      ...(token === "" ? {} : { authorization: `Bearer ${token}` }),
+      ...(sidecarId === "" ? {} : { [LEASE_HEADER]: sidecarId }),
+    };
   }
 
   async push(pool: string, snapshot: Buffer): Promise<HeldIds> {
@@ -108,6 +122,12 @@ export class ControlClient implements ControlListener {
     });
     if (answer.status !== 204 && answer.status !== 200) throw refusal(answer.status, answer.text);
     return answer;
+  }
+
+  async release(pool: string): Promise<void> {
+    const path = `/v1/pools/${pool}/lease`;
+    const { status, text } = await this.request({ method: "DELETE", path, headers: this.headers });
+    if (status !== 204) throw refusal(status, text);
   }
 
   async status(): Promise<unknown> {
@@ -179,10 +199,11 @@ function isWhole(value: unknown, max: number): value is number {
 }
 
 /** The listener's refusals are `{"error":{"field","message"}}`; anything else is quoted as it came. */
-function refusal(status: number, text: string): ControlRefusedError {
+function refusal(status: number, text: string): ControlRefusedError | StandbyError {
   try {
     const { error } = JSON.parse(text) as { error?: { field?: unknown; message?: unknown } };
     if (typeof error?.message === "string") {
+      if (status === LEASE_HELD_STATUS) return new StandbyError(error.message);
       return new ControlRefusedError(
         status,
         typeof error.field === "string" ? error.field : "",

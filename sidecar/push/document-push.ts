@@ -1,6 +1,6 @@
 // Brings one document of a pool (its policy, its prompt programs) to the gateway: when it changes, and when the gateway
 // does not have it.
-import { codeOf, ControlRefusedError, PolicyTooLargeError } from "../errors.ts";
+import { codeOf, ControlRefusedError, PolicyTooLargeError, StandbyError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import type { EncodedDocument } from "../wire-document.ts";
 
@@ -57,7 +57,7 @@ export class DocumentPush<T extends object> {
 
   /**
    * Sends the document if that is due. A refusal is noted and logged, and snapshots go on.
-   * @throws ConnectionError, TimeoutError, ControlRefusedError when it was not read
+   * @throws ConnectionError, TimeoutError, ControlRefusedError when it was not read; StandbyError
    */
   async bring(source: T | null): Promise<void> {
     if (source === null || !this.isDue(source)) return;
@@ -72,7 +72,7 @@ export class DocumentPush<T extends object> {
     } catch (error) {
       if (error instanceof ControlRefusedError && !BUSY.has(error.status))
         return this.refuse(error, encoded.id);
-      this.counts.failed += 1;
+      if (!(error instanceof StandbyError)) this.counts.failed += 1;
       throw error;
     }
     this.counts.accepted += 1;

@@ -1,5 +1,5 @@
 // Keeps the gateway's view of one pool fresh: pushes on change, on a heartbeat, and again after failures.
-import { codeOf, ControlRefusedError, SnapshotTooLargeError } from "../errors.ts";
+import { codeOf, ControlRefusedError, SnapshotTooLargeError, StandbyError } from "../errors.ts";
 import type { SlotPlace } from "../kv-index/batch-writer.ts";
 import type { Logger } from "../log.ts";
 import type { PoolPolicy } from "../policy.ts";
@@ -32,6 +32,8 @@ export interface PushCounts {
   refused: number;
   /** Not read: no connection, no answer. */
   failed: number;
+  /** Not taken because another sidecar brings the pool. */
+  standby: number;
   /** Snapshots that did not fit with all labels and names. */
   shortened: number;
   /** Bytes of the last snapshot. */
@@ -41,9 +43,11 @@ export interface PushCounts {
 /** The pusher of one pool. */
 export class Pusher implements Ticking {
   dueAtMs = 0;
-  readonly counts: PushCounts = { accepted: 0, refused: 0, failed: 0, shortened: 0, bytes: 0 };
+  readonly counts: PushCounts = { accepted: 0, refused: 0, failed: 0, standby: 0, shortened: 0, bytes: 0 };
   /** Why the last push was not accepted; null = it was. */
   lastError: Error | null = null;
+  /** The sidecar that brings the pool instead of this one; null = none, as far as is known. */
+  standbyBehind: string | null = null;
   /** When a push was last accepted, monotonic ms; -Infinity = never. */
   acceptedAtMs = Number.NEGATIVE_INFINITY;
   /** The pool's policy in the gateway. */
@@ -166,12 +170,19 @@ export class Pusher implements Ticking {
     this.lastError = null;
     if (this.reportedError !== "") this.log.info("gateway takes snapshots again");
     this.reportedError = "";
+    if (this.standbyBehind !== null) this.log.info("this sidecar brings the pool from now on");
+    this.standbyBehind = null;
     this.plan();
   }
 
   private onError(error: Error): void {
     this.pushing = false;
     if (this.stopped) return;
+    if (error instanceof StandbyError) {
+      this.standBy(error);
+      return;
+    }
+    this.standbyBehind = null;
     this.lastError = error;
     if (error instanceof ControlRefusedError) {
       this.counts.refused += 1;
@@ -187,6 +198,21 @@ export class Pusher implements Ticking {
     this.plan();
   }
 
+  /** Another sidecar brings the pool: each heartbeat asks whether it still does. */
+  private standBy({ holder }: StandbyError): void {
+    this.counts.standby += 1;
+    this.failures = 0;
+    this.lastError = null;
+    this.reportedError = "";
+    // What the gateway has by then is the other's.
+    this.policy.forget();
+    this.prompts.forget();
+    if (this.standbyBehind !== holder)
+      this.log.info({ holder }, "another sidecar brings the pool; this one stands by");
+    this.standbyBehind = holder;
+    this.plan();
+  }
+
   /** Sets the time of the next push by what is known now. */
   private plan(): void {
     if (this.pushing || this.stopped) return;
@@ -197,6 +223,7 @@ export class Pusher implements Ticking {
   private pauseMs(): number {
     if (this.failures > 0)
       return Math.min(RETRY_MAX_MS, RETRY_FIRST_MS * 2 ** Math.min(10, this.failures - 1));
+    if (this.standbyBehind !== null) return HEARTBEAT_INTERVAL_MS;
     // A snapshot that was refused will be refused again until something changes: no hurry.
     const isChanged =
       this.pool.revision !== this.pushedRevision ||

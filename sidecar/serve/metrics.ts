@@ -211,10 +211,13 @@ function failureRows(pool: string, page: string, polls: readonly PollCounts[]): 
 function addPushMetrics(add: Add, source: MetricsSource): void {
   add("counter", "epp_sidecar_pushes_total", "Snapshots sent, by outcome.", ["pool", "result"], () =>
     source.pushers.flatMap(({ pool, counts }) =>
-      (["accepted", "refused", "failed"] as const).map(
+      (["accepted", "refused", "failed", "standby"] as const).map(
         (result) => [{ pool: pool.name, result }, counts[result]] as const,
       ),
     ),
+  );
+  add("gauge", "epp_sidecar_standby", "1 = another sidecar brings the pool to the gateway.", ["pool"], () =>
+    source.pushers.map(({ pool, standbyBehind }) => [{ pool: pool.name }, standbyBehind === null ? 0 : 1]),
   );
   add("counter", "epp_sidecar_policy_pushes_total", "Policies sent, by outcome.", ["pool", "result"], () =>
     source.pushers.flatMap(({ pool, policy: { counts } }) =>

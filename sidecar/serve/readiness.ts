@@ -9,16 +9,16 @@ import { promptFaults } from "./prompt-metrics.ts";
 
 /** What /readyz answers. */
 export interface Readiness {
-  /** Every pool's snapshot is taken over by the gateway, and fresh. */
+  /** Every pool's snapshot is taken over by the gateway, and fresh: this sidecar's, or another's that brings the pool. */
   readonly ready: boolean;
-  readonly status: "ready" | "degraded" | "not-ready" | "stopping";
+  readonly status: "ready" | "standby" | "degraded" | "not-ready" | "stopping";
   /** One sentence a fault; empty when the status is "ready". */
   readonly reasons: readonly string[];
 }
 
 /**
  * Not ready: a pool whose snapshot the gateway does not take. Degraded, but ready: the snapshot is taken and
- * says less than it could, because discovery or endpoints fail.
+ * says less than it could, because discovery or endpoints fail. Standby: another sidecar brings a pool, and this one waits.
  */
 export function readinessOf(
   pushers: readonly Pusher[],
@@ -28,16 +28,24 @@ export function readinessOf(
 ): Readiness {
   if (stopping) return { ready: false, status: "stopping", reasons: ["the sidecar is stopping"] };
   const missing = pushers
-    .filter((pusher) => !pusher.upToDate(nowMs))
+    .filter((pusher) => pusher.standbyBehind === null && !pusher.upToDate(nowMs))
     .map((pusher) => pushFault(pusher, nowMs));
   const degraded = pushers.flatMap(({ pool, policy, prompts }) => [
     ...(policy.lastError === null ? [] : [refusal(pool, "policy was", policy.lastError)]),
     ...(prompts.lastError === null ? [] : [refusal(pool, "prompt programs were", prompts.lastError)]),
     ...poolFaults(pool),
   ]);
+  const waiting = pushers.filter(({ standbyBehind }) => standbyBehind !== null).map(standbyNote);
   const ready = missing.length === 0;
-  const reasons = [...missing, ...degraded, ...kvPushes.flatMap(kvIndexFaults)];
-  return { ready, status: !ready ? "not-ready" : reasons.length > 0 ? "degraded" : "ready", reasons };
+  const faults = [...missing, ...degraded, ...kvPushes.flatMap(kvIndexFaults)];
+  const reasons = [...faults, ...waiting];
+  if (!ready) return { ready, status: "not-ready", reasons };
+  const status = faults.length > 0 ? "degraded" : waiting.length > 0 ? "standby" : "ready";
+  return { ready, status, reasons };
+}
+
+function standbyNote({ pool, standbyBehind }: Pusher): string {
+  return `pool ${pool.name}: sidecar ${standbyBehind} brings it to the gateway; this one takes over when that is silent`;
 }
 
 function pushFault(pusher: Pusher, nowMs: number): string {

@@ -220,6 +220,17 @@ describe("doctor", () => {
     expect([[], [both.findings[1]!], both.findings].map(exitCodeOf)).toEqual([0, 1, 2]);
   });
 
+  it("notes a second sidecar, which is no fault", () => {
+    const pools = [
+      { ...SNAPSHOT, sidecar: "a-1", standbySidecar: "b-2" },
+      { ...SNAPSHOT, name: "other", sidecar: "a-1", standbySidecar: null },
+    ];
+    const seen = judge(observation({ status: { target: "x", value: { version: 1, pools } } }));
+    expect(seen.findings).toEqual([]);
+    expect(seen.notes).toEqual(["sidecar a-1 brings pool pool, and b-2 stands by"]);
+    expect(describeExamination(seen)).toMatch(/^note: sidecar a-1 brings pool pool, and b-2 stands by$/m);
+  });
+
   it("says what it did not look at", () => {
     expect(judge(observation({ status: null, readiness: null })).unseen).toHaveLength(2);
   });

@@ -47,7 +47,7 @@ describe.each(ENVOY_VERSIONS)("doctor with Envoy %s", (version) => {
       const seen = await examine(places);
       return seen.findings.length === 0 && seen;
     });
-    expect(healthy).toEqual({ findings: [], unseen: [], version });
+    expect(healthy).toEqual({ findings: [], unseen: [], notes: [], version });
     expect(exitCodeOf(healthy.findings)).toBe(0);
     await sidecar.stop();
     await until(

@@ -64,7 +64,12 @@ export interface Gateway {
   /** Pushes these very bytes as a snapshot. */
   pushBytes(snapshot: Buffer, pool?: string): Promise<ControlReply>;
   /** One request on the control listener. */
-  control(method: string, path: string, body?: Buffer | string): Promise<ControlReply>;
+  control(
+    method: string,
+    path: string,
+    body?: Buffer | string,
+    headers?: Readonly<Record<string, string>>,
+  ): Promise<ControlReply>;
   /** GET /status of the control listener. */
   status<T = Record<string, unknown>>(): Promise<T>;
   /** Sum over the samples of a metric whose labels include these; 0 when there is none. */
@@ -175,8 +180,13 @@ class TestGateway implements Gateway {
     return this.control("POST", `/v1/pools/${encodeURIComponent(pool)}/snapshot`, snapshot);
   }
 
-  async control(method: string, path: string, body?: Buffer | string): Promise<ControlReply> {
-    const reply = await this.client.request({ method: method as "GET", path, body: body ?? null });
+  async control(
+    method: string,
+    path: string,
+    body?: Buffer | string,
+    headers: Readonly<Record<string, string>> = {},
+  ): Promise<ControlReply> {
+    const reply = await this.client.request({ method: method as "GET", path, body: body ?? null, headers });
     return { status: reply.statusCode, text: await reply.body.text() };
   }
 

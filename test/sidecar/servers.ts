@@ -204,6 +204,8 @@ export class FakeControl {
   kvAnswersLost = 0;
   /** What was wrong with batches; each was answered 400. */
   readonly kvFaults: string[] = [];
+  /** Pools that sidecars let go of, and their ids. */
+  readonly released: { readonly pool: string; readonly sidecar: string | undefined }[] = [];
   statusAnswer: unknown = { pools: [], counters: {} };
   connections = 0;
   private port = 0;
@@ -300,6 +302,13 @@ export class FakeControl {
     request.on("end", () => {
       if (request.url === "/status") {
         response.end(JSON.stringify(this.statusAnswer));
+        return;
+      }
+      const [, leased] = /^\/v1\/pools\/(.+)\/lease$/.exec(request.url ?? "") ?? [];
+      if (request.method === "DELETE" && leased !== undefined) {
+        const sidecar = request.headers["x-epp-sidecar"] as string | undefined;
+        this.released.push({ pool: leased, sidecar });
+        response.writeHead(204).end();
         return;
       }
       const [, pool, kind] =

@@ -76,6 +76,44 @@ describe("a control listener that", () => {
     await eventually("a snapshot came again", () => control.received.length > before);
   });
 
+  it("takes the pool from another sidecar has this one wait, and told once", async () => {
+    const server = await new FakeModelServer(pages.VLLM_032).start();
+    const control = await new FakeControl(join(temporaryFolder(), "control.sock")).start();
+    const taken = control.pushAnswer;
+    control.pushAnswer = {
+      status: 423,
+      body: '{"error":{"field":"x-epp-sidecar","message":"gateway-7-1-abcd"}}',
+    };
+    const { sidecar, log, get } = await start([staticPool([server])], {}, control);
+    await eventually("it was told to wait", () => sidecar.pushers[0]!.counts.standby > 3);
+    expect(errorsOf(log)).toEqual([]);
+    const told = log.filter(({ msg }) => msg === "another sidecar brings the pool; this one stands by");
+    expect(told).toMatchObject([{ holder: "gateway-7-1-abcd" }]);
+    const { status, text } = await get("/readyz");
+    expect(status).toBe(200);
+    expect(JSON.parse(text)).toEqual({
+      ready: true,
+      status: "standby",
+      reasons: [
+        "pool default: sidecar gateway-7-1-abcd brings it to the gateway; this one takes over when that is silent",
+      ],
+    });
+    const metrics = (await get("/metrics")).text;
+    expect(metrics).toContain('epp_sidecar_standby{pool="default"} 1');
+    expect(metrics).toMatch(/epp_sidecar_pushes_total\{pool="default",result="standby"\} [1-9]/);
+    await control.stop();
+    await eventually("it was not ready", () => !sidecar.readiness().ready);
+    await control.start();
+    await eventually("it waited again", () => sidecar.readiness().status === "standby");
+
+    control.pushAnswer = taken;
+    await eventually("it brought the pool", () => sidecar.readiness().status === "ready");
+    expect((await get("/metrics")).text).toContain('epp_sidecar_standby{pool="default"} 0');
+    expect(control.released).toEqual([]);
+    await sidecar.stop();
+    expect(control.released).toEqual([{ pool: "default", sidecar: sidecar.id }]);
+  });
+
   it("refuses a snapshot has its reason logged once and counted, and gets the next one", async () => {
     const server = await new FakeModelServer(pages.VLLM_032).start();
     const { control, sidecar, log, get } = await start([staticPool([server])]);
