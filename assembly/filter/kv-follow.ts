@@ -155,11 +155,13 @@ function writePosition(at: usize, pool: u32, nowMs: f64): void {
   store<u64>(at, poolHash(pool));
   store<u64>(at, load<u64>(placeOf(pool)), KV_POSITION_AT_SESSION);
   store<u32>(at, load<u32>(placeOf(pool), AT_SEQUENCE), KV_POSITION_AT_SEQUENCE);
+  // Before the first session there is nobody who could bring what is lacking.
+  const hasSession = load<u64>(placeOf(pool)) != 0;
   let entries: u32 = 0;
   for (let slot: u32 = 0; slot < <u32>POOL_ENDPOINTS_MAX; slot++) {
     const row = rowOf(pool, slot);
     entries += exactEntries(row);
-    if (kvIsWanted(row, nowMs)) setBit(at + KV_POSITION_AT_WANTED, slot);
+    if (hasSession && kvIsWanted(row, nowMs)) setBit(at + KV_POSITION_AT_WANTED, slot);
     if (isExact(row)) setBit(at + KV_POSITION_AT_EXACT, slot);
     else if ((exactFlags(row) & EXACT_DEGRADED) != 0) setBit(at + KV_POSITION_AT_DEGRADED, slot);
   }

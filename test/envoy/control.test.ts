@@ -155,13 +155,20 @@ describe.each(ENVOY_VERSIONS)("the control listener on Envoy %s", (version) => {
       { waiting: 3, running: 2, kvUsage: 0.5 },
       { flags: 0, generation: 9 },
     ]);
-    const { version: wireVersion, pools } = await gateway.status<Status>();
+    const { version: wireVersion, pools } = await until("a worker told of its index", async () => {
+      const status = await gateway.status<Status & { pools: { kvIndex: { workers: number } }[] }>();
+      return status.pools[0]!.kvIndex.workers > 0 && status;
+    });
     expect(wireVersion).toBe(1);
     expect(pools).toMatchObject([
       {
         name: POOL,
         loadIgnored: false,
         readyEndpoints: 1,
+        sidecar: null,
+        standbySidecar: null,
+        // Nobody tells what its engines hold, and no worker waits for it.
+        kvIndex: { sequence: 0, workers: expect.any(Number), exactEndpoints: 0, wantedEndpoints: 0 },
         endpoints: [
           { name: "replica-0", ready: true, waiting: 3, running: 2, kvUsage: 0.5, generation: 1 },
           { name: "replica-1", ready: false, waiting: null, running: null, kvUsage: null, generation: 9 },
