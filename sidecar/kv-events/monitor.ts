@@ -120,6 +120,8 @@ interface Source {
 export class KvEventsMonitor {
   /** By what `Source` says. */
   private readonly followers = new Map<string, Follower>();
+  /** Bad labels of the present endpoints, each of which the log has once. */
+  private badLabels = new Set<string>();
   private readonly tokens: TokenTable;
   private readonly learner: TokenLearner | null;
 
@@ -152,7 +154,10 @@ export class KvEventsMonitor {
   /** Makes `endpoints` the ones to follow. */
   update(endpoints: readonly Endpoint[]): void {
     const wanted = new Map<string, Source>();
+    const known = this.badLabels;
+    this.badLabels = new Set();
     for (const endpoint of endpoints) {
+      this.warnOfLabels(endpoint, known);
       for (const source of this.sourcesOf(endpoint)) wanted.set(JSON.stringify(source), source);
     }
     for (const [key, follower] of this.followers) {
@@ -160,6 +165,7 @@ export class KvEventsMonitor {
       follower.stop();
       this.followers.delete(key);
     }
+    this.learner?.forgetOthers(new Set(endpoints.map(({ address }) => address)));
     for (const [key, source] of wanted) {
       if (!this.followers.has(key)) this.followers.set(key, this.follow(source));
     }
@@ -174,8 +180,8 @@ export class KvEventsMonitor {
   private sourcesOf(endpoint: Endpoint): readonly Source[] {
     const { settings } = this.context;
     const { address, ip, rank: only } = endpoint;
-    const port = this.labelledPort(endpoint, PORT_LABEL) ?? settings.port;
-    const replayPort = this.labelledPort(endpoint, REPLAY_PORT_LABEL) ?? settings.replayPort;
+    const port = portOf(labelOf(endpoint, PORT_LABEL) ?? "") ?? settings.port;
+    const replayPort = portOf(labelOf(endpoint, REPLAY_PORT_LABEL) ?? "") ?? settings.replayPort;
     const ranks = only !== null ? [only] : Array.from({ length: settings.ranks }, (_, rank) => rank);
     const at = (first: number, rank: number): string => `tcp://${hostPort(ip, first + rank)}`;
     return ranks.map((rank) => ({
@@ -185,17 +191,16 @@ export class KvEventsMonitor {
     }));
   }
 
-  private labelledPort(endpoint: Endpoint, label: string): number | null {
-    const text = labelOf(endpoint, label);
-    if (text === undefined) return null;
-    const port = portOf(text);
-    if (port !== null) return port;
-    const quoted = JSON.stringify(text);
-    this.context.log.warn(
-      { endpoint: endpoint.address },
-      `label ${label}: ${quoted}: expected a port number`,
-    );
-    return null;
+  /** @param known what the log has already */
+  private warnOfLabels(endpoint: Endpoint, known: ReadonlySet<string>): void {
+    for (const label of [PORT_LABEL, REPLAY_PORT_LABEL]) {
+      const text = labelOf(endpoint, label);
+      if (text === undefined || portOf(text) !== null) continue;
+      const message = `label ${label}: ${JSON.stringify(text)}: expected a port number`;
+      const key = `${endpoint.address} ${message}`;
+      if (!known.has(key)) this.context.log.warn({ endpoint: endpoint.address }, message);
+      this.badLabels.add(key);
+    }
   }
 
   private follow({ replica, endpoint, replayEndpoint }: Source): Follower {

@@ -90,8 +90,19 @@ export class TokenLearner {
     const queue = asked.queue.then(() => this.learnPatiently(server, asked, texts));
     asked.queue = queue;
     return queue.then(() => {
-      if (asked.queue === queue && asked.failuresInRow === 0) this.servers.delete(server.name);
+      const isLast = asked.queue === queue && this.servers.get(server.name) === asked;
+      if (isLast && asked.failuresInRow === 0) this.servers.delete(server.name);
     });
+  }
+
+  /** Servers that failed last: they may be asked again after a while, or never. */
+  get failing(): number {
+    return this.servers.size;
+  }
+
+  /** Forgets how servers answered that are not among `names`; what they were asked goes on. */
+  forgetOthers(names: ReadonlySet<string>): void {
+    for (const name of this.servers.keys()) if (!names.has(name)) this.servers.delete(name);
   }
 
   private async learnPatiently(

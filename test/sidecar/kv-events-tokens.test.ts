@@ -336,6 +336,24 @@ describe("learning from a server", () => {
     }
   });
 
+  it("keeps nothing of servers that failed and are gone", async () => {
+    const learner = new TokenLearner(SILENT);
+    for (const name of ["one", "two", "three"]) {
+      const server = new FakeTokenServer("pieces", name);
+      server.failing = new StatusError("fake", 404);
+      await learner.learn(server, [[300]]);
+    }
+    expect(learner.failing).toBe(3);
+    learner.forgetOthers(new Set(["two", "four"]));
+    expect(learner.failing).toBe(1);
+    // The one that is left is not asked again before its time, one that came back is.
+    await learner.learn(new FakeTokenServer("pieces", "two"), [[300]]);
+    expect(learner.table.size).toBe(0);
+    await learner.learn(new FakeTokenServer("pieces", "one"), [[300]]);
+    expect(learner.table.lengthOf(300)).toBe(tokenBytes(300).length);
+    expect(learner.failing).toBe(1);
+  });
+
   it("speaks a simulated server's API", async () => {
     const replica = await startReplica();
     const server = new HttpTokenServer(replica.address, () => ({ tls: null, token: null }));
