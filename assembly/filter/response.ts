@@ -222,6 +222,8 @@ function echoSession(stream: usize, config: u32): void {
 /** A chunk of response body; `size` bytes. Cheap once the first token was seen, unless it is read to its end. */
 export function responseBody(stream: usize, size: u32, endOfStream: bool): void {
   if (hasFlag(stream, F_ANSWERED)) return answerBody(stream, size);
+  // What the filter or Envoy says in an endpoint's place tells nothing of the endpoint.
+  if (phaseOf(stream) != PHASE_DECIDED || !hasFlag(stream, F_REQUEST_RESERVED)) return;
   const isRead = hasFlag(stream, F_SAMPLED | F_PACED);
   if (hasFlag(stream, F_FIRST_DATA) && !isRead) return;
   if (size > 0) {
