@@ -15,7 +15,7 @@ import { environmentLoad } from "./environment";
 import { controlBody, controlHeaders } from "./ingest";
 import { P_ROOT_ID, ROLE_NAME_INGEST, ROLE_NAME_PICKER } from "./names";
 import { setSnapshotAgeMaxMs } from "./pools";
-import { prefillReplied, prefillsOfRootEnd } from "./prefill";
+import { prefillReplied, prefillsOfRootEnd } from "./prefill-settle";
 import { finishBody, requestBody, requestHeaders } from "./request";
 import { responseBody, responseHeaders, streamEnded } from "./response";
 import { restoreBody, restoreHeaders } from "./restore";

@@ -5,83 +5,21 @@
 //
 // What fails before the decode endpoint was asked is never seen by the client: one other prefill endpoint, then the
 // prompt is computed where it is decoded. A body with KV parameters is good for one use, by one host.
-import {
-  ACTION_CONTINUE,
-  ACTION_PAUSE,
-  MAP_REQUEST_HEADERS,
-  STATUS_OK,
-  STREAM_REQUEST,
-} from "../abi/constants";
-import {
-  continueStream,
-  removeHeader,
-  replaceHeader,
-  setEffectiveContext,
-  setFilterState,
-} from "../abi/host";
-import { callNumber } from "../abi/http-call";
+import { ACTION_CONTINUE, ACTION_PAUSE, MAP_REQUEST_HEADERS } from "../abi/constants";
+import { removeHeader, replaceHeader } from "../abi/host";
 import { inboxMark, inboxReset } from "../abi/inbox";
-import { rowAddressLen, rowAddressPtr } from "../pool/labels";
-import { configExposeDecision } from "../schema/settings";
-import { isSetAside } from "../pool/health";
-import { paramsPrefixBytes, paramsPtr } from "../prompt/prefill-edit";
 import { promptCount, promptIsOne } from "../prompt/record";
 import { configDecodeRetries, configPrefillTimeoutMs, configProtocol } from "../schema/stage-settings";
 import { PROTOCOL_SGLANG } from "../schema/stages-layout";
-import {
-  textBytes,
-  writeBegin,
-  writeBytes,
-  writeLength,
-  writeLiteral,
-  writeText,
-  writeU64,
-} from "../text/text";
-import { endBothLegs } from "./both-legs";
+import { textBytes } from "../text/text";
 import { becomeDecodeOnly, decodeBegins } from "./commit";
-import { COUNT_DISAGG_UNFIT, COUNT_PREFILL_FALLBACKS, COUNT_PREFILL_ORPHANS, countUp } from "./counters";
+import { COUNT_DISAGG_UNFIT, COUNT_PREFILL_FALLBACKS, countUp } from "./counters";
 import { leaveOutPrefiller, writeRetries } from "./destinations";
-import {
-  FAILED_CALL,
-  FAILED_REFUSED,
-  FAILED_TIMEOUT,
-  failureName,
-  meterPrefillFailure,
-  meterPrefillLeg,
-} from "./disaggregation-metrics";
-import {
-  LEG_ATTEMPTS,
-  LEG_BODY_OPEN,
-  LEG_OTHER_ROW,
-  LEG_TOKEN,
-  NO_ROW,
-  forgetLeg,
-  legMoveToOther,
-  legOtherIsSame,
-  legOf,
-  noteLeg,
-  reserveLeg,
-} from "./legs";
-import { H_HEDGE, H_RETRY_ON, S_PREFILL, V_FALSE, V_RETRY_UNSENT } from "./names";
-import {
-  CALLS_MAX,
-  callAdd,
-  callContext,
-  callEnd,
-  callFind,
-  callLost,
-  callOfRoot,
-  callOrphan,
-  callPool,
-  callRoot,
-  callRow,
-  callStartedMs,
-  callsOut,
-} from "./prefill-calls";
-import { CALL_DONE, CALL_NOTHING, isSglang, judgeCall, readReply } from "./prefill-reply";
-import { nextUnique, putInFront, readBody, sendNixl, sendSglang } from "./prefill-request";
-import { redirectDecode } from "./redirect";
-import { rootConfig } from "./roots";
+import { FAILED_CALL, meterPrefillFailure } from "./disaggregation-metrics";
+import { LEG_ATTEMPTS, LEG_TOKEN, forgetLeg, legOf, reserveLeg } from "./legs";
+import { H_HEDGE, H_RETRY_ON, V_FALSE, V_RETRY_UNSENT } from "./names";
+import { CALLS_MAX, callAdd, callOrphan, callsOut } from "./prefill-calls";
+import { nextUnique, readBody, sendNixl, sendSglang } from "./prefill-request";
 import {
   F_DISAGGREGATED,
   F_SPLICED,
@@ -93,13 +31,10 @@ import {
   phaseOf,
   setFlag,
   setPhase,
-  streamFind,
   streamPrompt,
 } from "./streams";
 import { nowMs, publish } from "./worker";
 
-/** Prefill endpoints that are asked for one request. */
-const ATTEMPTS_MAX: u32 = 2;
 /** A prefill that is later than its request's TTFT wish by this factor is given up. */
 const WISH_FACTOR: f64 = 4;
 /** But not sooner than this, ms. */
@@ -144,8 +79,8 @@ function timeoutOf(stream: usize, config: u32): f64 {
   return wish > 0 ? Math.min(configured, Math.max(wish * WISH_FACTOR, WISH_LEAST_MS)) : configured;
 }
 
-// The body was read. False: no call could be made.
-function prefillLeg(stream: usize, config: u32, now: f64): bool {
+/** Calls the stream's prefill endpoint; its body was read. False: no call could be made. */
+export function prefillLeg(stream: usize, config: u32, now: f64): bool {
   const timeout = timeoutOf(stream, config);
   const number = sendNixl(stream, config, <u32>timeout);
   if (!noteSent(stream, number, timeout, now)) return false;
@@ -175,8 +110,8 @@ function bothLegs(stream: usize, config: u32, now: f64): bool {
   return true;
 }
 
-// The held body has the other leg's parameters in it.
-function goToDecode(stream: usize, config: u32, now: f64): void {
+/** The held body has the other leg's parameters in it: it goes to the decode endpoint, and nowhere twice. */
+export function goToDecode(stream: usize, config: u32, now: f64): void {
   setFlag(stream, F_SPLICED);
   setPhase(stream, PHASE_DECIDED);
   decodeBegins(stream, now);
@@ -192,109 +127,9 @@ function goToDecode(stream: usize, config: u32, now: f64): void {
   writeRetries(0);
 }
 
-/** The reply to a call, on the root context `root`, with a body of `bytes` bytes. */
-export function prefillReplied(root: u32, token: u32, bytes: u32): void {
-  const call = callFind(callNumber(token));
-  if (call == 0) return;
-  const now = nowMs();
-  settle(call, root, readReply(call, bytes, now), now);
-  publish(now);
-}
-
-/** From the tick, on the root context `root`: replies that do not come any more. */
-export function prefillsLost(root: u32, now: f64): void {
-  // At most one a tick: there is none as long as the host keeps its word.
-  const call = callLost(now);
-  if (call != 0) settle(call, root, FAILED_TIMEOUT, now);
-}
-
-/** The root goes, and with it the host's memory of its calls. */
-export function prefillsOfRootEnd(index: u32): void {
-  while (true) {
-    const call = callOfRoot(index);
-    if (call == 0) return;
-    callEnd(call, false, nowMs());
-  }
-}
-
 /** The stream goes while it waits for its call: the call stays, with what it reserved. */
 export function abandonPrefill(stream: usize): void {
   if (!hasFlag(stream, F_DISAGGREGATED)) return;
   const number = load<u32>(legOf(stream), LEG_TOKEN);
   if (number != 0) callOrphan(number);
-}
-
-// Ends the call, and goes on with its stream if that still waits.
-function settle(call: usize, root: u32, outcome: u32, now: f64): void {
-  const config = rootConfig(callRoot(call));
-  const context = callContext(call);
-  const number = load<u32>(call);
-  const row = callRow(call);
-  const startedMs = callStartedMs(call);
-  const isDone = outcome >= CALL_DONE;
-  if (isDone) meterPrefillLeg(callPool(call), <u64>(now - callStartedMs(call)));
-  else meterPrefillFailure(outcome);
-  judgeCall(call, config, outcome, now);
-  const wasSglang = isSglang(call);
-  callEnd(call, isDone, now);
-  const stream = context == 0 ? 0 : streamFind(context);
-  if (stream == 0 || !hasFlag(stream, F_DISAGGREGATED) || load<u32>(legOf(stream), LEG_TOKEN) != number) {
-    countUp(COUNT_PREFILL_ORPHANS);
-    return;
-  }
-  store<u32>(legOf(stream), 0, LEG_TOKEN);
-  if (wasSglang && isDone) return;
-  if (!wasSglang && phaseOf(stream) != PHASE_PREFILLING) return;
-  if (setEffectiveContext(context) != STATUS_OK) return;
-  if (configExposeDecision(config)) exposePrefill(row, outcome, now - startedMs);
-  if (wasSglang) endBothLegs(stream, outcome);
-  else if (goOn(stream, config, outcome, now)) continueStream(STREAM_REQUEST);
-  setEffectiveContext(root);
-}
-
-const state: usize = memory.data(192);
-
-// One line for access logs: the endpoint asked last, what became of it, and the ms that took.
-function exposePrefill(row: u32, outcome: u32, ms: f64): void {
-  writeBegin(state, 192);
-  writeLiteral("endpoint=");
-  writeBytes(rowAddressPtr(row), rowAddressLen(row));
-  writeLiteral(" outcome=");
-  if (outcome < CALL_DONE) writeText(failureName(outcome));
-  else writeLiteral(outcome == CALL_DONE ? "done" : "nothing");
-  writeLiteral(" ms=");
-  writeU64(<u64>Math.max(ms, 0));
-  setFilterState(S_PREFILL, state, writeLength());
-}
-
-// Whether the stream can go on now; else another call is out for it.
-function goOn(stream: usize, config: u32, outcome: u32, now: f64): bool {
-  if (outcome == CALL_DONE && redirectDecode(stream, config, now) && splice(stream)) {
-    goToDecode(stream, config, now);
-    return true;
-  }
-  if (outcome < CALL_DONE) forgetLeg(stream);
-  if (outcome < CALL_DONE && outcome != FAILED_REFUSED && tryOther(stream, config, now)) return false;
-  if (outcome != CALL_NOTHING) countUp(COUNT_PREFILL_FALLBACKS);
-  // Where there was nothing to hand over the prompt was computed there all the same.
-  becomeDecodeOnly(stream, now);
-  setPhase(stream, PHASE_DECIDED);
-  return true;
-}
-
-function splice(stream: usize): bool {
-  return putInFront(stream, load<u32>(legOf(stream), LEG_BODY_OPEN), paramsPtr(), paramsPrefixBytes());
-}
-
-function tryOther(stream: usize, config: u32, now: f64): bool {
-  const leg = legOf(stream);
-  const other = load<u32>(leg, LEG_OTHER_ROW);
-  if (other == NO_ROW || load<u32>(leg, LEG_ATTEMPTS) >= ATTEMPTS_MAX) return false;
-  if (!legOtherIsSame(stream) || isSetAside(other, now) || callsOut() >= CALLS_MAX) return false;
-  legMoveToOther(stream);
-  const mark = inboxMark();
-  const isSent = readBody(stream) && prefillLeg(stream, config, now);
-  inboxReset(mark);
-  if (isSent) noteLeg(stream);
-  return isSent;
 }

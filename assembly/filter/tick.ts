@@ -8,7 +8,7 @@ import { POOL_ENDPOINTS_MAX } from "../wire/limits";
 import { meterInflight, meterPool, meterTotals } from "./metrics";
 import { configTickMs } from "../schema/settings";
 import { releaseExpected } from "./commit";
-import { prefillsLost } from "./prefill";
+import { prefillsLost } from "./prefill-settle";
 import { conclude } from "./request";
 import { answerStuck } from "./ingest";
 import { ROLE_INGEST, rootConfig, rootRole } from "./roots";

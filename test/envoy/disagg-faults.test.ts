@@ -102,6 +102,19 @@ describe.each(ENVOY_VERSIONS)("a prefill that fails, on Envoy %s", (version) => 
     expect(await counterOf(gateway, "prefillFallbacks")).toBeGreaterThan(0);
   });
 
+  it("with a long answer is tried once more elsewhere, however long the prompt is", async () => {
+    const { gateway, decoders, prefillers } = await start(version);
+    prefillers[0]!.behave(answer(500, "x".repeat(500_000)));
+    while (prefillers[0]!.received.length === 0) {
+      prefillers[1]!.forget();
+      const reply = await ask(gateway, text(Math.random(), 900_000));
+      expect(reply.status).toBe(200);
+      expect(prefillers[1]!.received.length).toBe(1);
+    }
+    expect(received(decoders).every(isSpliced)).toBe(true);
+    await settled(gateway);
+  });
+
   it("for want of a connection goes elsewhere, and that endpoint is set aside", async () => {
     const { gateway, decoders, prefillers } = await start(version);
     let prompts = 0;
