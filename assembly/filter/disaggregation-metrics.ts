@@ -42,7 +42,7 @@ export const FAILED_MALFORMED: u32 = 3;
 export const FAILED_TOO_LARGE: u32 = 4;
 /** The endpoint refused the request itself, with 4xx: the decode endpoint's own answer tells the client why. */
 export const FAILED_REFUSED: u32 = 5;
-/** The call could not be made: Envoy does not know the cluster. */
+/** The call could not be made: Envoy does not know the cluster, or a circuit breaker of it is open. */
 export const FAILED_CALL: u32 = 6;
 const FAILURES: u32 = 7;
 const failureNames: usize = memory.data(7 * 4, 4);

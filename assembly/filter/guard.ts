@@ -44,11 +44,23 @@ const T_FORBIDDEN = ascii(": only the gateway sets this field");
 const T_NOT_JSON = ascii("the request body is not valid JSON");
 const message: usize = memory.data(128);
 
-/** The headers of a request whose body is not read for the decision: it is looked through if it may be JSON. */
-export function beginGuard(stream: usize, config: u32): void {
-  if (configPrefillPlan(config) == 0 || !mayBeJson()) return;
+/**
+ * Whether the body of the request at hand, at its headers, is to be looked through though no decision reads it: where
+ * prompts are computed elsewhere, if its API is known or it may be JSON.
+ */
+export function mustGuard(api: u32, config: u32): bool {
+  return configPrefillPlan(config) != 0 && (api != API_OTHER || mayBeJson());
+}
+
+/** Looks through the body from its beginning on. */
+export function beginGuard(stream: usize): void {
   promptBegin(streamPrompt(stream), API_OTHER, streamChain(stream));
   setFlag(stream, F_GUARDED);
+}
+
+/** Looks through what comes of a body behind what its prompt's reader has read. */
+export function guardRest(stream: usize, config: u32): void {
+  if (configPrefillPlan(config) != 0) setFlag(stream, F_GUARDED);
 }
 
 const JSON_NAME = "json";

@@ -20,7 +20,6 @@ import { promptErrorBytes, promptErrorPtr } from "../prompt/errors";
 import {
   configBodyBytesMax,
   configDecisionBytesMax,
-  configFailClosed,
   configModelWaitBytesMax,
   configPoolName,
   configPoolNameBytes,
@@ -29,10 +28,17 @@ import {
 } from "../schema/settings";
 import { configPrefillBodyBytesMax, configPrefillPlan, configStageMode } from "../schema/stage-settings";
 import { MODE_INLINE } from "../schema/stages-layout";
-import { COUNT_HEADER_ONLY, COUNT_PASSED, COUNT_REQUESTS, COUNT_STREAM_OVERFLOW, countUp } from "./counters";
-import { DECIDED_NOT, meterDecision } from "./metrics";
+import { COUNT_HEADER_ONLY, COUNT_REQUESTS, COUNT_STREAM_OVERFLOW, countUp } from "./counters";
 import { DECIDED, NONE_ELIGIBLE, NOT_CACHED, NO_SNAPSHOT, decide, decideWithoutStream } from "./decide";
-import { beginGuard, guardBytes, hasForbidden, refuseForbidden, refuseNoJson } from "./guard";
+import {
+  beginGuard,
+  guardBytes,
+  guardRest,
+  hasForbidden,
+  mustGuard,
+  refuseForbidden,
+  refuseNoJson,
+} from "./guard";
 import { P_SUBSET } from "./names";
 import { freshenPools, refreshPools, resolvePool } from "./pools";
 import { beginPrefill } from "./prefill";
@@ -40,7 +46,6 @@ import {
   REFUSED_BAD_BODY,
   REFUSED_NOT_CACHED,
   REFUSED_NO_ENDPOINTS,
-  REFUSED_NO_SNAPSHOT,
   REFUSED_SATURATED,
   REFUSED_TOO_LARGE,
 } from "./reply";
@@ -59,7 +64,6 @@ import { givesModel, notePolicyHeaders, noteUnread, rewriteModel, wantsRewrite }
 import { apiIsSplit } from "./stages";
 import {
   F_EARLY,
-  F_GUARDED,
   F_HAS_PROMPT,
   F_IF_AVAILABLE,
   F_INFERENCE,
@@ -84,6 +88,7 @@ import {
   streamChain,
   streamPrompt,
 } from "./streams";
+import { refuseUnguarded, withoutSnapshot } from "./undecided";
 import { isHeaderOnly, noteBodyCallback } from "./watchdog";
 import { noteWishes } from "./wishes";
 import { nowMs, startWorker } from "./worker";
@@ -100,13 +105,16 @@ export function requestHeaders(context: u32, root: u32, config: u32, endOfStream
   const api = requestIsPost() ? apiOfPath(requestPath(), requestPathBytes()) : API_OTHER;
   const contentLength = requestContentLength();
   const pool = findPool(config);
-  if (pool == NO_POOL || !poolHasSnapshot(pool)) return withoutSnapshot(config, api, pool);
+  if (pool == NO_POOL || !poolHasSnapshot(pool)) {
+    return withoutSnapshot(context, root, config, api, pool, endOfStream);
+  }
   if (contentLength != UNKNOWN_LENGTH && contentLength > configBodyBytesMax(config)) {
     return refuseTooLarge(api, contentLength, configBodyBytesMax(config));
   }
   const stream = streamAdd(context);
   if (stream == 0) {
     countUp(COUNT_STREAM_OVERFLOW);
+    if (!endOfStream && mustGuard(api, config)) return refuseUnguarded(api);
     if (!endOfStream && api != API_OTHER) noteUnread(pool, false);
     takeSubset(pool);
     return afterDecision(0, config, api, decideWithoutStream(pool, config));
@@ -121,10 +129,11 @@ export function requestHeaders(context: u32, root: u32, config: u32, endOfStream
   sampleSome(stream, config);
   notePolicyHeaders(stream, pool, config);
   noteWishes(stream, config);
-  if (!endOfStream && api == API_OTHER) beginGuard(stream, config);
+  if (!endOfStream && api == API_OTHER && mustGuard(api, config)) beginGuard(stream);
   if (endOfStream || api == API_OTHER) return conclude(stream, config, false);
   if (isHeaderOnly(root, load<f64>(stream, S_STARTED))) {
     countUp(COUNT_HEADER_ONLY);
+    if (mustGuard(api, config)) beginGuard(stream);
     return conclude(stream, config, true);
   }
   chainReset(streamChain(stream));
@@ -151,18 +160,6 @@ function sampleSome(stream: usize, config: u32): void {
   if (every == 0 || ++streamsSinceSample < every) return;
   streamsSinceSample = 0;
   setFlag(stream, F_SAMPLED);
-}
-
-const T_NO_SNAPSHOT = ascii("no snapshot of the pool's endpoints has arrived yet");
-
-function withoutSnapshot(config: u32, api: u32, pool: u32): u32 {
-  countUp(COUNT_PASSED);
-  if (configFailClosed(config)) {
-    refuseText(REFUSED_NO_SNAPSHOT, api, T_NO_SNAPSHOT);
-    return ACTION_PAUSE;
-  }
-  meterDecision(pool, DECIDED_NOT);
-  return ACTION_CONTINUE;
 }
 
 const message: usize = memory.data(160);
@@ -247,7 +244,7 @@ export function finishBody(stream: usize, config: u32, isWhole: bool): u32 {
     if (lacksModel && !givesModel(stream)) return refuseModel(stream);
   } else {
     setFlag(stream, F_EARLY);
-    if (configPrefillPlan(config) != 0) setFlag(stream, F_GUARDED);
+    guardRest(stream, config);
   }
   if (promptStream(prompt)) setFlag(stream, F_STREAM);
   rewriteModel(stream, isWhole);

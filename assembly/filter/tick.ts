@@ -10,6 +10,7 @@ import { configTickMs } from "../schema/settings";
 import { releaseExpected } from "./commit";
 import { prefillsLost } from "./prefill-settle";
 import { conclude } from "./request";
+import { guardRest } from "./guard";
 import { answerStuck } from "./ingest";
 import { ROLE_INGEST, rootConfig, rootRole } from "./roots";
 import {
@@ -133,6 +134,7 @@ function watch(context: u32, root: u32, now: f64): void {
       continue;
     }
     noteResumed(root, now);
+    guardRest(stream, rootConfig(root));
     if (conclude(stream, rootConfig(root), true) == ACTION_CONTINUE) continueStream(STREAM_REQUEST);
   }
   if (isElsewhere) setEffectiveContext(context);

@@ -1,0 +1,90 @@
+// A full table of streams: requests are picked by load alone, but none whose body ought to be looked through.
+import { beforeAll, describe, expect, it } from "vitest";
+import { WASM_PATH } from "../../cli/envoy.ts";
+import { createHost, RequestRecorder, type Stream, VirtualClock } from "../../host-sim/host/index.ts";
+import { buildWasm } from "../../scripts/build.mjs";
+import { STREAMS_MAX } from "../../assembly/wire/limits.ts";
+import { DECODE, disaggregation, PREFILL } from "../envoy/disagg.ts";
+import { encodeSnapshot } from "../envoy/snapshot.ts";
+
+beforeAll(async () => void (await buildWasm()), 240_000);
+
+const POOL = "pool";
+const BODY = Buffer.from('{"model":"m","kv_transfer_params":{},"messages":[{"role":"user","content":"a"}]}');
+
+/** The filter whose table is full of requests that wait for their bodies. */
+async function startFull(configuration: string) {
+  const clock = new VirtualClock();
+  const common = { vmId: "epp", allowOnHeadersStopIteration: true } as const;
+  const host = await createHost({
+    module: WASM_PATH,
+    clock,
+    plugins: [
+      { ...common, name: "picker", rootId: "picker", configuration },
+      { ...common, name: "ingest", rootId: "ingest" },
+    ],
+    clusters: {},
+  });
+  const worker = host.worker(0);
+  const control = (method: string, path: string, body?: Buffer): Stream => {
+    const headers = { ":method": method, ":path": path, ":authority": "sidecar" };
+    const stream = worker.openStream("ingest", { headers, end: body === undefined });
+    if (body !== undefined) stream.requestBody(body, true);
+    clock.flush();
+    return stream;
+  };
+  const endpoints = [
+    { address: "10.0.0.1:8000", models: [], ...DECODE },
+    { address: "10.0.0.2:8000", models: [], ...PREFILL },
+  ];
+  control("POST", `/v1/pools/${POOL}/snapshot`, encodeSnapshot(endpoints));
+  const open = (method: string, path: string, end: boolean) => {
+    const upstream = new RequestRecorder();
+    const stream = worker.openStream("picker", {
+      clusterName: POOL,
+      routeMetadata: { epp: { pool: POOL } },
+      upstream,
+      headers: { ":method": method, ":path": path, ":authority": "gateway" },
+      end,
+    });
+    return { stream, upstream };
+  };
+  const held = Array.from({ length: STREAMS_MAX }, () => open("POST", "/v1/chat/completions", false));
+  // The watchdog waits for no body any more once one was seen.
+  held[0]!.stream.requestBody(Buffer.from('{"model":'), false);
+  const counters = (): Record<string, number> => {
+    for (const { stream } of held.splice(0, 2)) stream.reset();
+    clock.flush();
+    const { downstream } = control("GET", "/status");
+    return JSON.parse(downstream!.body().toString()).counters;
+  };
+  return { host, clock, open, counters };
+}
+
+const statusOf = (stream: Stream): number | undefined => stream.downstream?.status;
+
+describe("a full table of streams", () => {
+  it("lets no body through that names another engine's memory", async () => {
+    const { host, clock, open, counters } = await startFull(disaggregation());
+    for (const path of ["/v1/chat/completions", "/invocations"]) {
+      const { stream, upstream } = open("POST", path, false);
+      clock.flush();
+      expect(upstream.ended).toBe(false);
+      expect(statusOf(stream)).toBe(429);
+    }
+    const empty = open("GET", "/v1/models", true);
+    clock.flush();
+    expect(empty.upstream.ended).toBe(true);
+    expect(counters()).toMatchObject({ streamTableOverflows: 3 });
+    host.close();
+  });
+
+  it("lets bodies through where no prompt is computed elsewhere", async () => {
+    const { host, clock, open } = await startFull(disaggregation({ decider: "none" }));
+    const { stream, upstream } = open("POST", "/v1/chat/completions", false);
+    stream.requestBody(BODY, true);
+    clock.flush();
+    expect(upstream.ended).toBe(true);
+    host.close();
+  });
+});
