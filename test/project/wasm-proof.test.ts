@@ -80,6 +80,7 @@ describe("the filter's module", () => {
   });
 
   it("declares no more memory than a worker may use", () => {
+    console.log(`${module.memoryPages} of ${MEMORY_PAGES_MAX} pages of linear memory`);
     expect(module.memoryPages).toBeGreaterThan(0);
     expect(module.memoryPages).toBeLessThanOrEqual(MEMORY_PAGES_MAX);
   });
