@@ -23,6 +23,7 @@ import { heldKeys } from "./candidates";
 import { COUNT_MATCHED_TOKENS, COUNT_PROMPT_TOKENS, countUp } from "./counters";
 import { meterDecodeLeg } from "./disaggregation-metrics";
 import {
+  LEG_AT_ONCE,
   LEG_DECODE_BEGAN,
   LEG_LACKING,
   LEG_TRANSFER_MS,
@@ -218,8 +219,8 @@ export function firstToken(stream: usize, now: f64): void {
   releasePrefill(stream);
 }
 
-// Of a prefill that we called ourselves the decode leg shows how long the transfer took; of one that the pod's sidecar
-// called all shows together, and the transfer is taken to have been as it is known.
+// Of a prefill that we called ourselves, and waited for, the decode leg shows how long the transfer took; of others all
+// shows together, and the transfer is taken to have been as it is known.
 function transferred(stream: usize, row: u32, isMeasure: bool, now: f64): void {
   const pool = load<u32>(stream, S_POOL);
   const leg = legOf(stream);
@@ -228,7 +229,8 @@ function transferred(stream: usize, row: u32, isMeasure: bool, now: f64): void {
   ratesOf(row, now);
   const stepMs = prefillBaseMs();
   if (began > 0 && isMeasure) {
-    noteTransfer(pool, lacking, Math.max(now - began - stepMs, 0));
+    const isApart = load<u8>(leg, LEG_AT_ONCE) == 0;
+    if (isApart) noteTransfer(pool, lacking, Math.max(now - began - stepMs, 0));
     meterDecodeLeg(pool, <u64>(now - began));
   }
   legComputed(

@@ -35,7 +35,7 @@ export const NO_ROW: u32 = PAIR_NONE;
 //   │ 12 u32 the other row (~0 = none)   16 u32 call's token (0 = none)   20 u32 attempts    │
 //   │ 24 u32 tokens that the decode endpoint lacks   28 u32 offset behind the body's brace   │
 //   │ 32 f64 expected to be computed by, ms   40 f64 decode leg began ms                      │
-//   │ 48 u32 bytes of the body held   52 u16 generation of the other row                      │
+//   │ 48 u32 bytes of the body held   52 u16 generation of the other row   54 u8 both at once │
 //   │ 56 f64 ms that a token's transfer takes, as configured                                  │
 //   └────────────────────────────────────────────────────────────────────────────────────────┘
 const LEG_BYTES: usize = 64;
@@ -51,6 +51,8 @@ export const LEG_BODY_OPEN: usize = 28;
 const LEG_OTHER_GENERATION: usize = 52;
 const LEG_BY: usize = 32;
 export const LEG_DECODE_BEGAN: usize = 40;
+/** 1: the decode leg began with the prefill, and its first token shows both. */
+export const LEG_AT_ONCE: usize = 54;
 export const LEG_BODY_BYTES: usize = 48;
 export const LEG_TRANSFER_MS: usize = 56;
 const legs: usize = memory.data(4096 * 64, 8);

@@ -16,7 +16,7 @@ import { becomeDecodeOnly, decodeBegins } from "./commit";
 import { COUNT_DISAGG_UNFIT, COUNT_PREFILL_FALLBACKS, countUp } from "./counters";
 import { leaveOutPrefiller, writeRetries } from "./destinations";
 import { FAILED_CALL, meterPrefillFailure } from "./disaggregation-metrics";
-import { LEG_ATTEMPTS, LEG_TOKEN, forgetLeg, legOf, reserveLeg } from "./legs";
+import { LEG_ATTEMPTS, LEG_AT_ONCE, LEG_TOKEN, forgetLeg, legOf, reserveLeg } from "./legs";
 import { H_HEDGE, H_RETRY_ON, V_FALSE, V_RETRY_UNSENT } from "./names";
 import { CALLS_MAX, callAdd, callOrphan, callsOut } from "./prefill-calls";
 import { nextUnique, readBody, sendNixl, sendSglang } from "./prefill-request";
@@ -106,6 +106,7 @@ function bothLegs(stream: usize, config: u32, now: f64): bool {
   // SGLang's rooms are signed 64-bit numbers.
   const number = sendSglang(stream, config, <u32>timeout, nextUnique() >> 1);
   if (!noteSent(stream, number, timeout, now)) return false;
+  store<u8>(legOf(stream), 1, LEG_AT_ONCE);
   goToDecode(stream, config, now);
   return true;
 }

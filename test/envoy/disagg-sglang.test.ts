@@ -8,9 +8,9 @@ import { open, PROTOCOLS, ReplyCutError, send } from "./clients.ts";
 import { DECODE, disaggregation, PREFILL } from "./disagg.ts";
 import { chat, ENVOY_VERSIONS, startGateway } from "./harness.ts";
 import { encodeSnapshot } from "./snapshot.ts";
-import { settled } from "./status.ts";
+import { endpointStatus, settled, type EndpointStatus } from "./status.ts";
 import { ask, CHAT_PATH, text } from "./support.ts";
-import { after as delayed, answer, echo, held, reset, silent } from "./upstream.ts";
+import { after as delayed, answer, echo, held, reset, silent, stream as streamed } from "./upstream.ts";
 
 const sglang = (bootstrapPort: number): string =>
   disaggregation({ parameters: { mode: "inline", protocol: "sglang", bootstrapPort } });
@@ -121,6 +121,23 @@ describe.each(ENVOY_VERSIONS)("a leg that fails, on Envoy %s", (version) => {
     prefill.release();
     await expect(exchange.reply).rejects.toThrow(ReplyCutError);
     await settled(gateway);
+  });
+
+  it("teaches no transfer: all that shows is the prompt's computation with it", async () => {
+    const { gateway, decoder, prefiller } = await start();
+    prefiller.behave(delayed(200, echo));
+    decoder.behave(delayed(220, streamed(['data: {"choices":[]}\n\n', "data: [DONE]\n\n"])));
+    for (const protocol of PROTOCOLS) {
+      const reply = await ask(gateway, text(protocol, 20_000), { protocol, fields: { stream: true } });
+      expect(reply.status).toBe(200);
+    }
+    await settled(gateway);
+    const status = await gateway.status<{ pools: { transferSamples: number }[] }>();
+    expect(status.pools[0]!.transferSamples).toBe(0);
+    const { prefillSamples } = (await endpointStatus(gateway, prefiller.name)) as EndpointStatus & {
+      readonly prefillSamples: number;
+    };
+    expect(prefillSamples).toBeGreaterThan(1);
   });
 
   it("decode, whose answer comes first, does not wait for the prefill's", async () => {
