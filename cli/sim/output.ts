@@ -7,6 +7,7 @@ import {
   namedByFleet,
   type PlotFile,
   plotFiles,
+  sloText,
   type RatedRun,
   type RecordedRun,
   runsReport,
@@ -19,13 +20,14 @@ import type { SimFlags } from "./flags.ts";
 /** Writes the files of `--out`, if it was given. @returns what goes to standard output */
 export async function writeReport(flags: SimFlags, runs: readonly RecordedRun[]): Promise<string> {
   const rated = runs.map(({ rate, summary }) => ({ rate, summary }));
-  const setting = `${settingOf(flags)}, seed ${flags.seed}`;
+  const slo = { ttftMs: flags.sloTtftMs, tpotMs: flags.sloTpotMs };
+  const setting = `${settingOf(flags)}, seed ${flags.seed}, SLOs: ${sloText(slo)}`;
   if (flags.splits === undefined) {
-    const plots = (): Promise<PlotFile[]> => plotFiles(runs, settingOf(flags), flags.sloTtftMs);
+    const plots = (): Promise<PlotFile[]> => plotFiles(runs, settingOf(flags), slo);
     return write(flags, runsReport(rated, setting, OURS), rated, plots);
   }
   const named = namedByFleet(runs);
-  const plots = (): Promise<PlotFile[]> => plotFiles(named, settingOf(flags), flags.sloTtftMs);
+  const plots = (): Promise<PlotFile[]> => plotFiles(named, settingOf(flags), slo);
   return write(flags, splitsReport(rated, setting), rated, plots);
 }
 

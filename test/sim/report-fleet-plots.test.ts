@@ -8,6 +8,7 @@ import type { LoadSample } from "../../host-sim/fleet/types.ts";
 import { failedRecord, fleetSummary, loadSample, requestRecord, runRecord } from "./support/fleet-records.ts";
 import { svgTexts } from "./support/svg.ts";
 
+const SLO = { ttftMs: 4000, tpotMs: 50 };
 const REQUESTS = [0, 1, 2, 3].map((index) => requestRecord(index));
 const SAMPLES = [0, 1000, 2000].flatMap((atMs) => [loadSample(atMs, 0, 0, 3), loadSample(atMs, 1, 2, 9)]);
 
@@ -23,7 +24,7 @@ describe("plotFiles", () => {
   const runs = [run("epp", 1), run("round<robin", 1), run("epp", 2.5), run("round<robin", 2.5)];
 
   it("draws every rate, and the rates together", async () => {
-    const files = await plotFiles(runs, "1 gateway", 4000);
+    const files = await plotFiles(runs, "1 gateway", SLO);
     expect(files.map(({ name }) => name)).toEqual([
       "ttft-chats-a-b-1.svg",
       "load-chats-a-b-1.svg",
@@ -62,18 +63,19 @@ describe("plotFiles", () => {
         "Mean TTFT",
         "s (log)",
         "rate, ×",
+        "By request rate, as a multiple of the workload's own. SLOs: TTFT 4 s, TPOT 50 ms; a request's own comes first",
       ]),
     );
   });
 
   it("has nothing to draw over rates for a single one", async () => {
-    const files = await plotFiles([run("epp", 1)], "1 gateway", 4000);
+    const files = await plotFiles([run("epp", 1)], "1 gateway", SLO);
     expect(files.map(({ name }) => name)).toEqual(["ttft-chats-a-b-1.svg", "load-chats-a-b-1.svg"]);
   });
 
   it("draws a run in which no request got a token", async () => {
     const record = runRecord([failedRecord(0, "refused")], { policy: "epp" });
-    const files = await plotFiles([{ ...run("epp", 1), record }], "1 gateway", 4000);
+    const files = await plotFiles([{ ...run("epp", 1), record }], "1 gateway", SLO);
     for (const { svg } of files) expect(svgTexts(svg)).toContain("chats/a & b × 1, 2 replicas, 1 gateway");
   });
 });

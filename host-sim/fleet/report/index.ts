@@ -10,6 +10,7 @@ export {
   type FleetSummary,
   type RatedRun,
   type Slo,
+  sloText,
   summarizeRun,
 } from "./summary.ts";
 export { markdownRows, markdownTable, rateTable, ratioTable } from "./table.ts";

@@ -1,6 +1,6 @@
 // Which plots a set of runs gives, each under the name of its file.
 import type { RunRecord } from "../types.ts";
-import type { RatedRun } from "./summary.ts";
+import type { RatedRun, Slo } from "./summary.ts";
 
 /** A run with what was recorded of it. */
 export interface RecordedRun extends RatedRun {
@@ -19,12 +19,12 @@ export interface PlotFile {
  * of the time to first token and the load of each replica over time; for each workload that was run at several
  * rates also goodput, share in SLO and mean TTFT against the rate.
  * @param setting what the runs share, for the titles, e.g. "1 gateway, 50 ms scrapes"
- * @param sloTtftMs is marked in the distributions
+ * @param slo its TTFT is marked in the distributions
  */
 export async function plotFiles(
   runs: readonly RecordedRun[],
   setting: string,
-  sloTtftMs: number,
+  slo: Slo,
 ): Promise<PlotFile[]> {
   // The chart library takes longer to load than many a run: only who wants plots waits for it.
   const [{ ttftCdfSvg }, { loadMapSvg }, { rateLinesSvg }] = await Promise.all([
@@ -39,14 +39,18 @@ export async function plotFiles(
       const title = `${workload} × ${rate}, ${atRate[0]!.summary.replicas} replicas, ${setting}`;
       const records = atRate.map(({ record }) => record);
       const suffix = `${fileName(workload)}-${rate}.svg`;
-      files.push({ name: `ttft-${suffix}`, svg: ttftCdfSvg(records, title, sloTtftMs) });
+      files.push({ name: `ttft-${suffix}`, svg: ttftCdfSvg(records, title, slo.ttftMs) });
       files.push({ name: `load-${suffix}`, svg: loadMapSvg(records, title) });
     }
     if (rates.size < 2) continue;
     const name = `rates-${fileName(workload)}.svg`;
     files.push({
       name,
-      svg: rateLinesSvg(ofWorkload, `${workload}, ${ofWorkload[0]!.summary.replicas} replicas, ${setting}`),
+      svg: rateLinesSvg(
+        ofWorkload,
+        `${workload}, ${ofWorkload[0]!.summary.replicas} replicas, ${setting}`,
+        slo,
+      ),
     });
   }
   return files;

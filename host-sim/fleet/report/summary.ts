@@ -12,6 +12,11 @@ export interface Slo {
   readonly tpotMs: number;
 }
 
+/** The SLO as tables and plots name it. */
+export function sloText({ ttftMs, tpotMs }: Slo): string {
+  return `TTFT ${ttftMs / 1000} s, TPOT ${tpotMs} ms`;
+}
+
 /** A distribution: mean and percentiles (nearest rank), ms. NaN where nothing was measured. */
 export interface Distribution {
   readonly mean: number;

@@ -1,5 +1,5 @@
 // Plot: goodput, share in SLO and mean TTFT against the request rate, a line a policy.
-import type { FleetSummary, RatedRun } from "../summary.ts";
+import { type FleetSummary, type RatedRun, type Slo, sloText } from "../summary.ts";
 import { axisOf, FONT, INK, legendOf, lineStyles, markLineOf, titleOf } from "./style.ts";
 import { renderSvg } from "./svg.ts";
 
@@ -34,14 +34,18 @@ const PANELS: readonly Panel[] = [
 /**
  * Three panels side by side over the rates that were run, each point a run.
  * @param runs one workload at several rates, of one policy or more
+ * @param slo of requests that bring none
  */
-export function rateLinesSvg(runs: readonly RatedRun[], title: string): string {
+export function rateLinesSvg(runs: readonly RatedRun[], title: string, slo: Slo): string {
   const policies = [...new Set(runs.map(({ summary }) => summary.policy))];
   const styles = lineStyles(policies);
   const width = (WIDTH - LEGEND_WIDTH) / PANELS.length;
   const option = {
     title: [
-      titleOf(title, "By request rate, as a multiple of the workload's own"),
+      titleOf(
+        title,
+        `By request rate, as a multiple of the workload's own. SLOs: ${sloText(slo)}; a request's own comes first`,
+      ),
       ...PANELS.map((panel, index) => ({
         text: panel.title,
         left: index * width + MARGIN,

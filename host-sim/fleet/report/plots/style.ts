@@ -92,7 +92,8 @@ export function markLineOf(axis: "xAxis" | "yAxis", value: number, label: string
       formatter: label,
       color: FAINT_INK,
       fontSize: 12,
-      position: axis === "xAxis" ? "end" : "insideEndTop",
+      // Outside the plot, where no line runs through it.
+      position: "end",
     },
     data: [{ [axis]: value }],
   };
