@@ -47,10 +47,11 @@ import {
   parsersRead,
   saturationRead,
 } from "./other-sections";
-import { hasSchedulingPlugin, pluginsRead } from "./plugin-list";
+import { hasDisaggregation, hasSchedulingPlugin, pluginsRead } from "./plugin-list";
 import { STAGE_DECODE, STAGE_ENCODE, runsStages } from "./profile-handlers";
 import { profilesRead } from "./profiles";
-import { slotSettings, slotStagePlan } from "./slots";
+import { slotSettings, slotStagePlan, slotStages } from "./slots";
+import { STAGES_ENCODE, STAGES_PREFILL } from "./stages-layout";
 
 /** Fills an empty slot from `bytes` bytes at `ptr`; none, or {}, mean all defaults. False: refused. */
 export function documentLoad(ptr: usize, bytes: u32, slot: usize): bool {
@@ -96,6 +97,18 @@ function readDocument(root: i32, slot: usize): bool {
 }
 
 function compilePlan(profiles: i32, slot: usize): bool {
+  if (!planOf(profiles, slot)) return false;
+  const stages = slotStages(slot);
+  const isElsewhere = load<u8>(stages, STAGES_PREFILL) != 0 || load<u8>(stages, STAGES_ENCODE) != 0;
+  if (hasDisaggregation() && !isElsewhere) {
+    noticeBegin();
+    say("epp-wasm-disaggregation: no effect: no profile handler has a decider for prefill or encode");
+    noticeEnd();
+  }
+  return true;
+}
+
+function planOf(profiles: i32, slot: usize): bool {
   if (treeCount(profiles) == 0 && !hasSchedulingPlugin() && !runsStages()) {
     // llm-d would pick at random here; a document of settings alone asks for the defaults.
     defaultPlan(slot);

@@ -189,6 +189,11 @@ function readParameters(node: i32, slot: usize, at: usize, name: i32): bool {
   return schedulingParameters(node, slot, instance, pluginVariantFound());
 }
 
+/** Whether the document says how prompts are computed elsewhere. */
+export function hasDisaggregation(): bool {
+  return disaggregations > 0;
+}
+
 function findName(ptr: usize, bytes: u32): u32 {
   for (let i: u32 = 0; i < count; i++) {
     const at = plugins + <usize>i * PLUGIN_BYTES;

@@ -172,7 +172,7 @@ function scorers(): void {
   implemented("gpu-utilization-scorer", PLUGIN_GPU_UTILIZATION_SCORER);
   implemented("gpu-memory-scorer", PLUGIN_GPU_MEMORY_SCORER);
   unsupported("latency-scorer", "epp-wasm-latency-picker");
-  unsupported("precise-prefix-cache-scorer", "prefix-cache-scorer");
+  unsupported("precise-prefix-cache-scorer", "prefix-cache-scorer, exact with the sidecar's kvEvents");
   unsupported("mm-embeddings-cache-scorer", "prefix-cache-scorer");
   unsupported(
     "endpoint-attribute-scorer",
@@ -251,7 +251,10 @@ function producers(): void {
     "the filter's own reservations are always on",
   );
   unsupported("multicluster-approx-prefix-cache-producer", "approx-prefix-cache-producer");
-  unsupported("precise-prefix-cache-producer", "approx-prefix-cache-producer");
+  unsupported(
+    "precise-prefix-cache-producer",
+    "approx-prefix-cache-producer, exact with the sidecar's kvEvents",
+  );
   unsupported("predicted-latency-producer", "epp-wasm-latency-picker");
   unsupported("mm-embeddings-cache-producer", "approx-prefix-cache-producer");
   unsupported("session-id-producer", "session-affinity-scorer with strategy session_id");

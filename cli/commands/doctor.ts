@@ -83,7 +83,9 @@ export function describeExamination({ findings, unseen, notes, version }: Examin
   ]);
   const errors = findings.filter(({ severity }) => severity === "error").length;
   const verdict =
-    findings.length === 0 ? "no findings" : `${errors} errors, ${findings.length - errors} warnings`;
+    findings.length === 0
+      ? "no findings"
+      : `${counted(errors, "error")}, ${counted(findings.length - errors, "warning")}`;
   const envoy = version === undefined ? "" : `Envoy ${version}: `;
   const beside = [...unseen.map((what) => `not seen: ${what}`), ...notes.map((note) => `note: ${note}`)];
   return [...lines, ...beside, `${envoy}${verdict}`].join("\n");
@@ -94,6 +96,10 @@ interface Flags {
   readonly sidecar?: string;
   readonly control?: string;
   readonly json?: boolean;
+}
+
+function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? "" : "s"}`;
 }
 
 /** Adds the command. */

@@ -120,7 +120,7 @@ export class FilterCheck {
           line
             .slice(NOTICE.length)
             .trim()
-            .split(/; (?=plugins\[|no scheduling)/),
+            .split(/; (?=plugins\[|no scheduling|epp-wasm-disaggregation: )/),
         ),
       ),
     ];

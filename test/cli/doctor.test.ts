@@ -216,7 +216,7 @@ describe("doctor", () => {
     expect(both.findings.map(({ severity }) => severity)).toEqual(["error", "warning"]);
     const text = describeExamination({ ...both, version: "1.40.0" });
     expect(text.split("\n").filter((line) => line.includes("→"))).toHaveLength(2);
-    expect(text).toMatch(/Envoy 1\.40\.0: 1 errors, 1 warnings$/);
+    expect(text).toMatch(/Envoy 1\.40\.0: 1 error, 1 warning$/);
     expect([[], [both.findings[1]!], both.findings].map(exitCodeOf)).toEqual([0, 1, 2]);
   });
 

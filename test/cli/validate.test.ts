@@ -138,6 +138,24 @@ describe("an EndpointPickerConfig", () => {
     ]);
   });
 
+  it.each<[string, object[], number]>([
+    ["without a profile handler", [], 1],
+    ["beside a handler that has no decider", [{ type: "disagg-profile-handler" }], 1],
+    [
+      "beside a handler with a decider",
+      [
+        { type: "disagg-profile-handler", parameters: { deciders: { prefill: "always-disagg-pd-decider" } } },
+        { type: "always-disagg-pd-decider" },
+      ],
+      0,
+    ],
+  ])("has its disaggregation %s noted where that does nothing", async (_, others, count) => {
+    const { errors, notes } = await judge(picker({ type: "epp-wasm-disaggregation" }, ...others));
+    expect(errors).toEqual([]);
+    const note = "epp-wasm-disaggregation: no effect: no profile handler has a decider for prefill or encode";
+    expect(notes.filter((each) => each === note)).toHaveLength(count);
+  });
+
   it("has the sidecar's half judged by the sidecar", async () => {
     const { errors } = await judge({
       ...picker(

@@ -108,6 +108,17 @@ describe.each(ENVOY_VERSIONS)("a listener update on Envoy %s", (version) => {
     );
   });
 
+  it("with settings that do nothing is taken, and the log says so", async () => {
+    await withLiveGateway(version, { ...OPTIONS, logLevel: "info" }, async (gateway) => {
+      const document = settings({ destinations: 1 }, [{ type: "epp-wasm-disaggregation" }]);
+      expect(await gateway.reconfigure(document)).toBe("taken");
+      await until("it is logged", () =>
+        gateway.envoy.log().includes("epp-wasm-disaggregation: no effect: no profile handler has a decider"),
+      );
+      expect(destinationsOf(await ask(gateway, text("taken")))).toHaveLength(1);
+    });
+  });
+
   it("can be repeated without end: places of old configurations are used again", async () => {
     const UPDATES = 24;
     // Each takes a place until it is drained, and a fast machine makes all of them within that time.

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
+import { poolFields } from "../../sidecar/config/schema.ts";
 import { at, build, find } from "./folders.ts";
 import { CHART, helmLint, helmTemplate, KubeToolError } from "./kube-tools.ts";
 import { gatewayPod } from "./pods.ts";
@@ -148,6 +149,8 @@ describe("the chart's schema", () => {
     ["an unknown way to find replicas", { pool: { discovery: "consul" } }, "/pool/discovery"],
     ["an image with a space", { sidecar: { image: "a b" } }, "/sidecar/image"],
     ["KV events switched on by a word", { sidecar: { kvEvents: true } }, "/sidecar/kvEvents"],
+    ["KV events of another spelling", { sidecar: { kvEvents: { replyPort: 5657 } } }, "replyPort"],
+    ["KV events at no port", { sidecar: { kvEvents: { port: "kv" } } }, "/sidecar/kvEvents/port"],
     ["memory without a unit", { sidecar: { memory: "512" } }, "/sidecar/memory"],
     [
       "a URL without its sha256",
@@ -173,6 +176,14 @@ describe("the chart's schema", () => {
     await expect(refused).rejects.toThrow("values don't meet the specifications of the schema");
     await expect(refused).rejects.toThrow(field);
   });
+});
+
+it("the chart knows the same fields of KV events as the sidecar", () => {
+  const schema: unknown = JSON.parse(readFileSync(join(CHART, "values.schema.json"), "utf8"));
+  const path = "properties.sidecar.properties.kvEvents.anyOf.1.properties";
+  expect(Object.keys(at<object>(schema, path)!).sort()).toEqual(
+    Object.keys(poolFields.kvEvents.unwrap().shape).sort(),
+  );
 });
 
 it("the chart's version is the project's", () => {

@@ -50,7 +50,7 @@ export const REFUSED_DOCUMENTS: [string, unknown, string][] = [
   [
     "an unsupported type",
     pluginOf("precise-prefix-cache-scorer"),
-    'plugins[0].type: "precise-prefix-cache-scorer" — known in llm-d and not supported; the nearest that is: prefix-cache-scorer',
+    'plugins[0].type: "precise-prefix-cache-scorer" — known in llm-d and not supported; the nearest that is: prefix-cache-scorer, exact with the sidecar\'s kvEvents',
   ],
   [
     "an unknown plugin field",
