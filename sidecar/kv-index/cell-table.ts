@@ -29,6 +29,8 @@ export interface CellWriter {
 export class CellTable {
   /** Whether changes are kept since the last `track`. If not, only a copy can tell what there is. */
   isTracked = false;
+  /** `track` has looked at all entries: a copy can be told, and then changes. */
+  isReady = false;
   /** There were more entries than the table takes: it holds nothing until it is cleared. */
   isFull = false;
   /** Keys that count for something. */
@@ -50,6 +52,8 @@ export class CellTable {
   /** Entries ever used since the last clear, and the first of those that are free again. */
   private used = 0;
   private free = NONE;
+  /** Entries from the first on that `track` has looked at. */
+  private lookedAt = 0;
 
   private readonly lists = new ValueLists();
 
@@ -122,23 +126,37 @@ export class CellTable {
     Object.assign(this, new CellTable(this.entriesMax));
   }
 
-  /** From now on changes are kept; what was told is what there is. */
-  track(): void {
-    this.isTracked = true;
-    this.toldCount = this.count;
-    this.toldDigestHigh = 0;
-    this.toldDigestLow = 0;
-    for (let entry = 0; entry < this.used; entry++) {
+  /**
+   * From now on changes are kept; once `isReady`, what was told is what there was when the entry was looked at.
+   * @param max entries of one call
+   * @returns entries that were looked at
+   */
+  track(max: number): number {
+    if (!this.isTracked) {
+      this.isTracked = true;
+      this.lookedAt = 0;
+      this.toldCount = 0;
+      this.toldDigestHigh = 0;
+      this.toldDigestLow = 0;
+    }
+    const from = this.lookedAt;
+    this.lookedAt = Math.min(this.used, from + max);
+    for (let entry = from; entry < this.lookedAt; entry++) {
       const value = this.shown(entry);
       this.told[entry] = value;
-      if (value !== 0) this.mixDigest(entry, value);
+      if (value === 0) continue;
+      this.mixDigest(entry, value);
+      this.toldCount += 1;
     }
+    this.isReady = this.lookedAt === this.used;
+    return this.lookedAt - from;
   }
 
   /** Gives changes up: the next telling is a copy. */
   untrack(): void {
     if (!this.isTracked) return;
     this.isTracked = false;
+    this.isReady = false;
     this.toldCount = 0;
     while (this.pendingCount > 0) {
       const entry = this.takePending();

@@ -3,7 +3,7 @@ import * as wire from "../../assembly/wire/kv-deltas.ts";
 import { BatchWriter, type SlotPlace } from "./batch-writer.ts";
 import { EndpointIndex, type IndexReason, type Told } from "./endpoint-index.ts";
 import type { KvIndex } from "./kv-index.ts";
-import { COPY_AGAIN_AFTER_MS, TAKEN_OUT_MAX } from "./limits.ts";
+import { COPY_AGAIN_AFTER_MS, LOOKED_AT_MAX, TAKEN_OUT_MAX } from "./limits.ts";
 
 /** Room that each endpoint's state may take: KV_BEGIN, KV_DEGRADED and a digest. */
 const STATE_BYTES = 2 * wire.KV_SECTION_BYTES + 8;
@@ -190,13 +190,24 @@ export class BatchComposer {
     const waiting = listed.filter((each) => this.isToBeCopied(each));
     const rank = ({ endpoint, told }: Listed): number => (told.phase === "copying" ? -1 : endpoint.entries);
     waiting.sort((a, b) => rank(a) - rank(b));
+    let lookedAt = 0;
     for (const each of waiting) {
       const cells = BatchWriter.cellsIn(this.writer.room);
       if (cells === 0) {
         this.hasMore = true;
         return;
       }
-      if (each.told.phase !== "copying" && !this.beginCopy(each)) continue;
+      if (each.told.phase !== "copying") {
+        const { table } = each.endpoint;
+        if (!this.hasRoom(each)) continue;
+        if (!table.isReady) lookedAt += table.track(LOOKED_AT_MAX - lookedAt);
+        if (!table.isReady) {
+          this.hasMore = true;
+          return;
+        }
+        if (!this.hasRoom(each)) continue;
+        this.beginCopy(each);
+      }
       if (!this.goOn(each, cells, nowMs)) {
         this.hasMore = true;
         return;
@@ -204,11 +215,13 @@ export class BatchComposer {
     }
   }
 
-  /** @returns false: there is no room for its entries */
-  private beginCopy({ endpoint, told }: Listed): boolean {
+  private hasRoom({ endpoint }: Listed): boolean {
     const { table } = endpoint;
-    if (!this.index.budget.makeRoom(endpoint, table.isTracked ? table.toldCount : table.count)) return false;
-    if (!table.isTracked) table.track();
+    return this.index.budget.makeRoom(endpoint, table.isReady ? table.toldCount : table.count);
+  }
+
+  private beginCopy({ endpoint, told }: Listed): void {
+    const { table } = endpoint;
     this.writer.copyBegins(told, table.toldDigestHigh, table.toldDigestLow, table.toldCount);
     this.index.budget.hold(endpoint, table.toldCount);
     this.counts.copies += 1;
@@ -216,7 +229,6 @@ export class BatchComposer {
     told.state = "nothing";
     told.isWanted = false;
     told.copyFrom = 0;
-    return true;
   }
 
   /** @returns whether the copy is whole */

@@ -11,6 +11,11 @@ export const PENDING_CHANGES_MIN = 1_024;
 export const TAKEN_OUT_MAX = 4_096;
 /** Of them as many wait in one endpoint; more are taken out at once. */
 export const LEAVING_BLOCKS_MAX = 1_048_576;
+/**
+ * Entries that are looked at with each batch to make copies ready, some 7 ms of work: a million at once held everything
+ * else up for 200 ms.
+ */
+export const LOOKED_AT_MAX = 32_768;
 /** Share of KV_ENTRIES_MAX up to which an endpoint that was left out is taken in again. */
 export const READMIT_SHARE = 0.95;
 /** Shortest time between two batches while changes do not fill one. */

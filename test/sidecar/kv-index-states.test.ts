@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { BlockHash } from "../../sidecar/kv-events/events.ts";
 import { CellTable } from "../../sidecar/kv-index/cell-table.ts";
 import { EndpointIndex } from "../../sidecar/kv-index/endpoint-index.ts";
+import { LOOKED_AT_MAX } from "../../sidecar/kv-index/limits.ts";
 import { removedEvent, storedEvent } from "./kv-events-support.ts";
 import { type EngineView, IndexSetting } from "./kv-index-support.ts";
 import { between, withSeeds } from "./seeds.ts";
@@ -168,6 +169,19 @@ describe("copies", () => {
     expect(setting.slot(A)!.entries).toEqual(setting.expected(A));
   });
 
+  it("of an endpoint of many entries are made ready in parts, a batch each", () => {
+    const setting = new IndexSetting();
+    const view = setting.follow(A);
+    store(view, 0, LOOKED_AT_MAX + 10);
+    setting.push();
+    expect([setting.slot(A)?.entries.size ?? 0, setting.composer.hasMore]).toEqual([0, true]);
+    store(view, LOOKED_AT_MAX + 10, LOOKED_AT_MAX + 20);
+    remove(view, 0, 10);
+    setting.pushAll();
+    expect(setting.slot(A)!.state).toBe("exact");
+    expect(setting.slot(A)!.entries).toEqual(setting.expected(A));
+  });
+
   it("of one endpoint take turns with changes of others, and changes of its own wait", () => {
     const setting = new IndexSetting();
     const small = setting.follow(B);
@@ -284,6 +298,52 @@ describe("a table of cells", () => {
     table.clear();
     table.add(6, 6, 1);
     expect([table.count, table.isFull]).toEqual([1, false]);
+  });
+
+  it("is made ready for a copy in parts, and loses nothing of what changes meanwhile", () => {
+    withSeeds(5, (random) => {
+      const table = new CellTable();
+      const held: number[] = [];
+      const store = (): void => {
+        held.push(between(random, 1, 600));
+        table.add(0, held.at(-1)!, 7);
+      };
+      const change = (): void => {
+        for (let i = 0; i < 40; i++) {
+          if (held.length < 400 || random() < 0.5) {
+            store();
+            continue;
+          }
+          const at = between(random, 0, held.length - 1);
+          table.remove(0, held[at]!, 7);
+          held[at] = held.at(-1)!;
+          held.pop();
+        }
+      };
+      for (let round = 0; round < 20; round++) {
+        let parts = 0;
+        for (; !table.isReady; parts++) {
+          change();
+          expect(table.track(25)).toBeLessThanOrEqual(25);
+        }
+        if (round > 0) expect(parts).toBeGreaterThan(10);
+        const gateway = new Set<number>();
+        const cell = (_: number, key: number, value: number): void => {
+          if (value === 0) gateway.delete(key);
+          else gateway.add(key);
+        };
+        for (let from = 0; from >= 0;) from = table.tellCopy(from, 50, { cell });
+        expect(gateway.size).toBe(table.toldCount);
+        while (table.changes > 0) table.tellChanges(30, { cell });
+        expect([...gateway].sort()).toEqual([...new Set(held)].sort());
+        expect(table.toldCount).toBe(gateway.size);
+        const digest = [table.toldDigestHigh, table.toldDigestLow];
+        table.untrack();
+        table.track(1_000);
+        expect([table.toldDigestHigh, table.toldDigestLow, table.isReady]).toEqual([...digest, true]);
+        table.untrack();
+      }
+    });
   });
 
   it("throws when something is taken out that was never put in", () => {
