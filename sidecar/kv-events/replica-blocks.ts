@@ -1,5 +1,7 @@
 // What one engine's cache holds, kept from its events: reference counts, tiers, and each block's place in its chain.
-import type { BlockSink, CachedBlock, ChainRoot, ReplicaKey } from "./block-sink.ts";
+import type { BlockSink, CachedBlock, ReplicaKey } from "./block-sink.ts";
+import { Block } from "./block.ts";
+import { BlockTexts, type SharedText } from "./block-texts.ts";
 import { ChainRoots } from "./chain-root.ts";
 import { isFullAttention } from "./decode.ts";
 import {
@@ -29,47 +31,6 @@ export interface BlockCounts {
 
 /** Blocks of an event that are looked at without a break, about a millisecond's work. */
 const PART_BLOCKS = 256;
-const NO_BYTES = new Uint8Array(0);
-/**
- * Texts of blocks that come one after the other share an array of this many bytes: an array each would cost more than
- * its text. It lives as long as one of them does.
- */
-const SHARED_TEXT_BYTES = 1_024;
-
-/** A block that is held, or that a held block descends from. Without a place in a chain while `root` is null. */
-class Block {
-  root: ChainRoot | null = null;
-  parent: Block | null = null;
-  endTokens = 0;
-  startByte = 0;
-  /** Holds the block's text from `textStart` to `textEnd`, and that of its neighbours. */
-  text: Uint8Array = NO_BYTES;
-  textStart = 0;
-  textEnd = 0;
-  mark: unknown = undefined;
-  /** Blocks whose parent it is. */
-  children = 0;
-  /** Copies by `group × TIERS.length + tier`, grown as needed. */
-  readonly copies: number[] = [0, 0, 0];
-
-  constructor(readonly hash: BlockHash) {}
-
-  get bytes(): Uint8Array {
-    return this.text.subarray(this.textStart, this.textEnd);
-  }
-
-  /** Copies in a tier, over all groups. */
-  heldBy(tier: number): number {
-    let sum = 0;
-    for (let i = tier; i < this.copies.length; i += TIERS.length) sum += this.copies[i]!;
-    return sum;
-  }
-
-  get isHeld(): boolean {
-    for (const copies of this.copies) if (copies > 0) return true;
-    return false;
-  }
-}
 
 /** What a view is made of. */
 export interface ViewOptions {
@@ -92,12 +53,7 @@ export class ReplicaBlocks {
   private readonly roots = new ChainRoots();
   /** Groups that said to be of another kind than full attention: their removals do not say it again. */
   private readonly otherGroups = new Set<number>();
-
-  /** Where the next blocks' texts go. */
-  private text = NO_BYTES;
-  private textUsed = 0;
-  /** Of all blocks. */
-  private textBytes = 0;
+  private readonly texts = new BlockTexts();
   private readonly textBytesMax: number;
 
   constructor(private readonly options: ViewOptions) {
@@ -110,6 +66,11 @@ export class ReplicaBlocks {
   /** Blocks known, those that are only remembered for their descendants among them. */
   get size(): number {
     return this.blocks.size;
+  }
+
+  /** Bytes of the arrays that hold the blocks' texts. */
+  get textBytesTaken(): number {
+    return this.texts.taken;
   }
 
   apply(event: KvEvent): void {
@@ -131,12 +92,13 @@ export class ReplicaBlocks {
         this.options.state.emptied();
     }
     yield;
+    if (this.texts.isSparse) yield* this.moveTexts();
   }
 
   /** Forgets everything. What was wrong with the view stays said: `ReplicaState.emptied` takes it back. */
   clear(): void {
     this.blocks.clear();
-    this.textBytes = 0;
+    this.texts.clear();
     this.otherGroups.clear();
     this.options.sink.cleared(this.options.replica);
   }
@@ -205,7 +167,7 @@ export class ReplicaBlocks {
       parent === null ? this.roots.first(event, keys) : this.roots.next(parent.root!, event.loraName, keys);
     block.parent = parent;
     block.endTokens = endTokens;
-    block.startByte = parent === null ? 0 : parent.startByte + parent.textEnd - parent.textStart;
+    block.startByte = parent === null ? 0 : parent.startByte + parent.textBytes;
     if (parent !== null) parent.children += 1;
     if (block.isHeld) this.tellHeld(block);
     return true;
@@ -225,28 +187,50 @@ export class ReplicaBlocks {
     index: number,
     isFirst: boolean,
   ): "unknown-token" | "too-many-blocks" | null {
+    const { texts } = this;
     const { tokens } = this.options;
     const { blockTokens } = event;
     const from = index * blockTokens;
     const length = tokens.textLength(event.tokens, from, from + blockTokens);
     if (length === UNKNOWN_TOKEN) return "unknown-token";
-    if (this.textBytes + length > this.textBytesMax) return "too-many-blocks";
-    if (length > this.text.length - this.textUsed) {
-      this.text = new Uint8Array(Math.max(length, SHARED_TEXT_BYTES));
-      this.textUsed = 0;
-    }
-    block.text = this.text;
-    block.textStart = this.textUsed;
-    block.textEnd = tokens.write(event.tokens, from, from + blockTokens, isFirst, this.text, this.textUsed);
-    this.textUsed = block.textEnd;
-    this.textBytes += block.textEnd - block.textStart;
+    if (texts.live + length > this.textBytesMax) return "too-many-blocks";
+    if (length === 0) return null;
+    const text = texts.reserve(length);
+    const end = tokens.write(event.tokens, from, from + blockTokens, isFirst, text.bytes, texts.at);
+    this.holdText(block, text, end - texts.at);
     return null;
   }
 
+  /** The reserved bytes are the block's text. */
+  private holdText(block: Block, text: SharedText, length: number): void {
+    const { texts } = this;
+    if (length === 0) return;
+    block.text = text;
+    block.textStart = texts.at;
+    block.textEnd = texts.at + length;
+    texts.hold(length);
+  }
+
+  /** Moves all texts to new arrays, one after the other. */
+  private *moveTexts(): Generator<void> {
+    const { texts } = this;
+    texts.close();
+    let moved = 0;
+    for (const block of this.blocks.values()) {
+      const { text, textBytes } = block;
+      if (textBytes > 0) {
+        const to = texts.reserve(textBytes);
+        to.bytes.set(block.bytes, texts.at);
+        this.holdText(block, to, textBytes);
+        texts.drop(text, textBytes);
+      }
+      moved += 1;
+      if (moved % PART_BLOCKS === 0) yield;
+    }
+  }
+
   private addCopy(block: Block, tier: number, group: number): void {
-    const slot = group * TIERS.length + tier;
-    while (block.copies.length <= slot) block.copies.push(0);
-    block.copies[slot]! += 1;
+    block.addCopies(group, tier, 1);
     if (block.root === null || block.heldBy(tier) !== 1) return;
     this.options.sink.stored(this.options.replica, block as CachedBlock, TIERS[tier]!);
   }
@@ -258,15 +242,14 @@ export class ReplicaBlocks {
       return;
     }
     const tier = TIERS.indexOf(event.tier);
-    const slot = event.group * TIERS.length + tier;
     for (const [index, hash] of event.hashes.entries()) {
       if (index % PART_BLOCKS === PART_BLOCKS - 1) yield;
       const block = this.blocks.get(hash);
-      if (block === undefined || (block.copies[slot] ?? 0) === 0) {
+      if (block === undefined || block.copies(event.group, tier) === 0) {
         this.counts.unmatched += 1;
         continue;
       }
-      block.copies[slot]! -= 1;
+      block.addCopies(event.group, tier, -1);
       if (block.heldBy(tier) > 0) continue;
       if (block.root !== null) {
         this.options.sink.removed(this.options.replica, block as CachedBlock, event.tier);
@@ -279,7 +262,7 @@ export class ReplicaBlocks {
   private forgetUnused(block: Block): void {
     for (let last: Block | null = block; last !== null && last.children === 0 && !last.isHeld;) {
       this.blocks.delete(last.hash);
-      this.textBytes -= last.textEnd - last.textStart;
+      this.texts.drop(last.text, last.textBytes);
       last = last.parent;
       if (last !== null) last.children -= 1;
     }
