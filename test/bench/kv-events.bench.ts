@@ -152,24 +152,47 @@ function memoryPerCell(tokens: TokenTable): number {
   return bytes;
 }
 
-function fill(blocks: ReplicaBlocks): ReplicaBlocks {
-  for (let first = 0; first < MEMORY_BLOCKS; first += NEW_BLOCKS) {
-    const hashes = Array.from({ length: NEW_BLOCKS }, (_, i) => BigInt(first + i) * 0x9e3779b97f4a7c15n);
-    blocks.apply({
-      kind: "stored",
-      hashes: hashes.map((hash) => BigInt.asUintN(64, hash)),
-      parent: null,
-      tokens: Array.from({ length: NEW_BLOCKS * BLOCK_TOKENS }, (_, i) => (first * 17 + i * 7) % VOCABULARY),
-      blockTokens: BLOCK_TOKENS,
-      loraId: null,
-      loraName: null,
-      tier: "gpu",
-      group: 0,
-      groupKind: null,
-      extraKeys: null,
-    });
+/** The same after six times as many blocks were stored and others evicted, chains of one block at random. */
+function memoryPerBlockAtRandom(tokens: TokenTable): number {
+  const before = usedBytes();
+  const blocks = fill(view(tokens, NO_SINK), 1);
+  evictAtRandom(blocks);
+  return (usedBytes() - before) / blocks.size;
+}
+
+function evictAtRandom(blocks: ReplicaBlocks): void {
+  const random = new Random(7);
+  const held = Float64Array.from({ length: MEMORY_BLOCKS }, (_, i) => i);
+  for (let next = MEMORY_BLOCKS; next < 7 * MEMORY_BLOCKS; next++) {
+    const at = Math.floor(random.uniform() * MEMORY_BLOCKS);
+    blocks.apply({ kind: "removed", hashes: [hashOf(held[at]!)], tier: "gpu", group: 0 });
+    held[at] = next;
+    store(blocks, next, 1);
   }
+}
+
+const hashOf = (number: number): bigint => BigInt.asUintN(64, BigInt(number) * 0x9e3779b97f4a7c15n);
+
+function fill(blocks: ReplicaBlocks, chainBlocks = NEW_BLOCKS): ReplicaBlocks {
+  for (let first = 0; first < MEMORY_BLOCKS; first += chainBlocks) store(blocks, first, chainBlocks);
   return blocks;
+}
+
+/** A chain of `count` blocks, numbered from `first` on. */
+function store(blocks: ReplicaBlocks, first: number, count: number): void {
+  blocks.apply({
+    kind: "stored",
+    hashes: Array.from({ length: count }, (_, i) => hashOf(first + i)),
+    parent: null,
+    tokens: Array.from({ length: count * BLOCK_TOKENS }, (_, i) => (first * 17 + i * 7) % VOCABULARY),
+    blockTokens: BLOCK_TOKENS,
+    loraId: null,
+    loraName: null,
+    tier: "gpu",
+    group: 0,
+    groupKind: null,
+    extraKeys: null,
+  });
 }
 
 async function main(): Promise<void> {
@@ -213,7 +236,12 @@ async function main(): Promise<void> {
       values: rounds.map(() => memoryPerBlock(tokens, NO_SINK)),
     },
     {
-      name: "the same and its cell in the index",
+      name: "the same where blocks went at random",
+      unit: "bytes",
+      values: rounds.map(() => memoryPerBlockAtRandom(tokens)),
+    },
+    {
+      name: "a fresh one and its cell in the index",
       unit: "bytes",
       values: rounds.map(() => memoryPerCell(tokens)),
     },
