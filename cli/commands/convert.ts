@@ -56,8 +56,9 @@ export async function convert(documents: readonly unknown[], options: ConvertOpt
     failureMode === undefined ? {} : ({ fail: failureMode === "FailOpen" ? "open" : "closed" } as const);
   const check = new FilterCheck();
   try {
-    const { picker, forSidecar } = await convertPicker(config, { pool, ...fail }, check, outcomes);
-    const sidecar = convertSidecar(forSidecar, found, { pool, endpoints: options.endpoints }, outcomes);
+    const { picker, forSidecar, kvEvents } = await convertPicker(config, { pool, ...fail }, check, outcomes);
+    const flags = { pool, endpoints: options.endpoints };
+    const sidecar = convertSidecar(forSidecar, kvEvents, found, flags, outcomes);
     const { errors } = validateSidecar(sidecar);
     if (errors.length > 0)
       throw new ConversionError(`the sidecar refuses the result:\n  ${errors.join("\n  ")}`);

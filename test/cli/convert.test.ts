@@ -41,6 +41,7 @@ describe("a deployment beside a gateway", () => {
           discovery: { kubernetes: { namespace: "llm", inferencePool: "qwen" } },
           scrape: { scheme: "https", tls: { insecureSkipVerify: true }, path: "/m" },
           engines: { defaultEngine: "sglang" },
+          kvEvents: {},
         },
       ],
     });
@@ -74,7 +75,6 @@ describe("a deployment beside a gateway", () => {
       "Deployment qwen-epp container tokenizer",
       "ConfigMap qwen-epp readme.txt",
       "Strange one",
-      "plugins[3] precise-prefix-cache-producer",
       "plugins[5] latency-scorer",
       "schedulingProfiles[0].plugins[3] latency-scorer",
       "featureGates[0] flowControl",
@@ -97,6 +97,7 @@ describe("a deployment beside a gateway", () => {
       expect.arrayContaining([
         "apiVersion inference.networking.x-k8s.io/v1alpha1",
         "plugins[1] queue-scorer",
+        "plugins[3] precise-prefix-cache-producer",
         "plugins[7] metrics-data-source",
         "dataLayer",
         "InferenceObjective high",

@@ -58,7 +58,12 @@ function readPicker(
   outcomes: Outcomes,
 ): void {
   const flags = Object.entries(isFields(epp["flags"]) ? epp["flags"] : {});
-  takeFlags(new Map(flags.map(([name, value]) => [name, String(value)])), found, outcomes);
+  // The charts' way to write --name=value in one word is "name=value": "".
+  const named = flags.map(([name, value]): [string, string] => {
+    const [before, after] = name.split("=", 2);
+    return [before!, after ?? String(value)];
+  });
+  takeFlags(new Map(named), found, outcomes);
   const file = text(epp["pluginsConfigFile"]) ?? DEFAULT_FILE;
   const custom = isFields(epp["pluginsCustomConfig"]) ? epp["pluginsCustomConfig"] : {};
   const structured = epp["pluginsConfig"];

@@ -18,14 +18,17 @@ export interface Outcome {
 export class Outcomes {
   readonly all: Outcome[] = [];
 
+  add(what: string, verdict: Verdict, why: string): void {
+    this.all.push({ verdict, what, why });
+  }
   kept(what: string, why: string): void {
-    this.all.push({ verdict: "kept", what, why });
+    this.add(what, "kept", why);
   }
   notNeeded(what: string, why: string): void {
-    this.all.push({ verdict: "not-needed", what, why });
+    this.add(what, "not-needed", why);
   }
   dropped(what: string, why: string): void {
-    this.all.push({ verdict: "dropped", what, why });
+    this.add(what, "dropped", why);
   }
 }
 

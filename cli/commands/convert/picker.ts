@@ -2,6 +2,7 @@
 import { at, type Fields, isFields, list, text } from "../documents.ts";
 import type { FilterCheck } from "../filter-check.ts";
 import { ConversionError, type Outcomes } from "./outcome.ts";
+import { isPreciseProducer, isPreciseScorer, kvEventsOf, standInFor } from "./precise-prefix.ts";
 
 const API_VERSION = "llm-d.ai/v1alpha1";
 const KIND = "EndpointPickerConfig";
@@ -31,6 +32,8 @@ export interface PickerConversion {
   readonly picker: Fields;
   /** The input without what is not supported: its data layer is the sidecar's. */
   readonly forSidecar: Fields;
+  /** What the sidecar's pool is to say of KV events; null = the picker did not follow them. */
+  readonly kvEvents: Fields | null;
 }
 
 /**
@@ -45,7 +48,9 @@ export async function convertPicker(
 ): Promise<PickerConversion> {
   if (input["apiVersion"] !== API_VERSION)
     outcomes.kept(`apiVersion ${String(input["apiVersion"])}`, `as ${API_VERSION}: fields are the same`);
-  const judged = await judgePlugins(list(input["plugins"]), check, outcomes);
+  const plugins = list(input["plugins"]);
+  const judged = await judgePlugins(plugins, check, outcomes);
+  const kvEvents = kvEventsOf(plugins, outcomes);
   const gone = new Set(judged.filter(({ fate }) => fate !== "kept").map(({ name }) => name));
   const profiles = convertProfiles(list(input["schedulingProfiles"]), judged, gone, outcomes);
   await judgeGates(list(input["featureGates"]), check, outcomes);
@@ -64,7 +69,7 @@ export async function convertPicker(
   const { errors } = await check.document(picker);
   if (errors.length > 0)
     throw new ConversionError(`the filter refuses what is left:\n  ${errors.join("\n  ")}`);
-  return { picker, forSidecar: withoutDropped(input, judged) };
+  return { picker, forSidecar: withoutDropped(input, judged), kvEvents };
 }
 
 interface JudgedPlugin {
@@ -76,15 +81,24 @@ interface JudgedPlugin {
 }
 
 async function judgePlugins(
-  plugins: readonly unknown[],
+  given: readonly unknown[],
   check: FilterCheck,
   outcomes: Outcomes,
 ): Promise<JudgedPlugin[]> {
   const judged: JudgedPlugin[] = [];
+  const plugins = given.map((plugin) => (isPreciseScorer(plugin) ? standInFor(plugin) : plugin));
   for (const [index, plugin] of plugins.entries()) {
     const type = String(at(plugin, "type"));
     const name = text(at(plugin, "name")) ?? type;
     const what = `plugins[${index}] ${name}${name === type ? "" : ` (${type})`}`;
+    if (isPreciseProducer(plugin)) {
+      outcomes.kept(
+        what,
+        "kvEvents in sidecar.yaml: the filter's scorers and filters of prefixes read what it tells",
+      );
+      judged.push({ plugin, name, type, fate: "idle" });
+      continue;
+    }
     // A handler is judged with the deciders that it names.
     const named = STAGED_HANDLERS.includes(type)
       ? plugins.filter((other) => DECIDERS.includes(String(at(other, "type"))))
@@ -97,6 +111,8 @@ async function judgePlugins(
       outcomes.dropped(what, reasonOf(errors).replaceAll("plugins[0]", `plugins[${index}]`));
     } else if (idle === "the sidecar's") outcomes.kept(what, "in sidecar.yaml");
     else if (idle !== undefined) outcomes.notNeeded(what, idle);
+    else if (plugin !== given[index])
+      outcomes.kept(what, "prefix-cache-scorer in picker.json reads what kvEvents in sidecar.yaml tells");
     else outcomes.kept(what, "in picker.json");
     judged.push({
       plugin,

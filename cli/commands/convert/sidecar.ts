@@ -18,10 +18,12 @@ export interface SidecarFlags {
 /**
  * Makes the sidecar's document.
  * @param config the EndpointPickerConfig without what is not supported
+ * @param kvEvents how the engines' events are followed; null = not at all
  * @throws ConversionError when nothing says where the endpoints are; ConfigError when the data layer is wrong
  */
 export function convertSidecar(
   config: Fields,
+  kvEvents: Fields | null,
   found: EppDeployment,
   flags: SidecarFlags,
   outcomes: Outcomes,
@@ -42,6 +44,7 @@ export function convertSidecar(
         ...withScrape(pool, found, outcomes),
         ...(engines === undefined || engines === null ? {} : { engines }),
         ...(pool.dcgm === null ? {} : { dcgm: dcgmOf(pool.dcgm) }),
+        ...(kvEvents === null ? {} : { kvEvents }),
       },
     ],
   };
