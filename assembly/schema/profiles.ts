@@ -210,9 +210,19 @@ function beginPlan(slot: usize, stage: u32): void {
 }
 
 function endPlan(slot: usize, stage: u32, list: i32): void {
-  setPicker(slot, stage, picker == 0 ? firstPicker() : picker);
+  if (picker == 0) picker = firstPicker();
+  setPicker(slot, stage, picker);
+  if (picker == 0 && planScorers(plan) == 0) noticeChance();
   if (planPicker(plan) != PLUGIN_LATENCY_PICKER || planScorers(plan) == 0) return;
   refuseFor(list, "epp-wasm-latency-picker predicts instead of adding scores: its profile takes no scorer");
+}
+
+// As in llm-d, where all endpoints then score the same; hardly what anybody wants who names a filter.
+function noticeChance(): void {
+  noticeBegin();
+  say("no scorer and no picker: any endpoint that the filters leave is picked, by chance; ");
+  say("epp-wasm-latency-picker picks by predicted latency");
+  noticeEnd();
 }
 
 function readProfiles(list: i32, slot: usize): void {

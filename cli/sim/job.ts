@@ -4,7 +4,7 @@ import type { EngineConfig } from "../../host-sim/model-server/engine-types.ts";
 import { ENGINE_PRESETS } from "../../host-sim/fleet/engine-presets.ts";
 import { eppPolicy } from "../../host-sim/fleet/epp-gateway.ts";
 import type { KvFeed } from "../../host-sim/fleet/epp-kv-events.ts";
-import { pdConfig, type PdMode } from "../../host-sim/fleet/epp-pd-config.ts";
+import { answeringConfig, pdConfig, type PdMode } from "../../host-sim/fleet/epp-pd-config.ts";
 import { PD_POLICIES, POLICIES } from "../../host-sim/fleet/policies/index.ts";
 import { type FleetSummary, type Slo, summarizeRun } from "../../host-sim/fleet/report/index.ts";
 import { replicasOf, type Split, splitText, withRoles } from "../../host-sim/fleet/roles.ts";
@@ -152,6 +152,7 @@ async function policyOf(
     if (found === undefined) throw new SimFlagError("--policy", name, policyNames().join(", "));
     return found;
   }
+  const hasPrefillReplicas = replicas.some(({ role }) => role === "prefill");
   const encoder = new SnapshotEncoder();
   const { wasm, tellSlo = false, ...options } = epp;
   return eppPolicy({
@@ -161,6 +162,7 @@ async function policyOf(
     encode: (endpoints, id) => encoder.encode(endpoints, id),
     ...(tellSlo ? { wishes: slo } : {}),
     ...(pdMode === undefined ? {} : { config: pdConfig(pdMode, replicas[0]!.engine) }),
+    ...([EPP, EPP_KV].includes(name) && hasPrefillReplicas ? { config: answeringConfig() } : {}),
     ...(name === EPP_KV ? { makeKvFeed: kvFeedMaker(replicas, workload) } : {}),
     ...(name.startsWith(EPP_FILE) ? { config: await readFile(name.slice(EPP_FILE.length), "utf8") } : {}),
   });

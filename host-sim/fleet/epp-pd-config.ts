@@ -34,3 +34,19 @@ export function pdConfig(mode: PdMode, engine: EngineConfig): string {
     ],
   });
 }
+
+/** EndpointPickerConfig as JSON: the default decision among the endpoints that answer, prompts computed where they are answered. */
+export function answeringConfig(): string {
+  return JSON.stringify({
+    apiVersion: "llm-d.ai/v1alpha1",
+    kind: "EndpointPickerConfig",
+    plugins: [
+      { type: "decode-filter" },
+      { type: "epp-wasm-latency-picker" },
+      {
+        type: "epp-wasm-gateway",
+        parameters: { decisionBytesMax: BODY_BYTES_MAX, unknownLoad: "mean" },
+      },
+    ],
+  });
+}

@@ -172,6 +172,12 @@ describe("a run of the simulator", () => {
     expect(heard).toEqual([60]);
   });
 
+  it.each(["epp", "epp-kv"])("leaves the prefill replicas of a split to others: %s", async (policy) => {
+    const { record } = await runJob(job({ policy, split: { prefill: 2, decode: 2, both: 0 } }));
+    expect(new Set(record.requests.map(({ endpoint }) => endpoint))).toEqual(new Set([2, 3]));
+    expect(record.requests.every(({ failure, prefill }) => failure === "" && prefill < 0)).toBe(true);
+  });
+
   it("reads the configuration of epp=FILE, and says what is wrong with it", async () => {
     const folder = await mkdtemp(join(tmpdir(), "epp-sim-"));
     try {

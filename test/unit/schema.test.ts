@@ -163,6 +163,32 @@ describe("what is refused, with its path, value and what was expected", () => {
 });
 
 describe("what is accepted", () => {
+  const FILTER = { type: "decode-filter" };
+  const profileOf = (...refs: string[]) => ({
+    schedulingProfiles: [{ name: "default", plugins: refs.map((pluginRef) => ({ pluginRef })) }],
+  });
+
+  test.each([
+    ["", documentOf([FILTER])],
+    ["schedulingProfiles[0] ", documentOf([FILTER], profileOf("decode-filter"))],
+  ])("a choice by chance, for want of scorers and of a picker, is named: %s", (path, document) => {
+    const { notice } = load(wasm, document);
+    expect(notice).toBe(
+      `${path}no scorer and no picker: any endpoint that the filters leave is picked, by chance; ` +
+        "epp-wasm-latency-picker picks by predicted latency",
+    );
+  });
+
+  test.each([
+    [documentOf([FILTER, { type: "random-picker" }])],
+    [documentOf([FILTER, { type: "epp-wasm-latency-picker" }])],
+    [documentOf([FILTER, Q])],
+    [documentOf([{ type: "epp-wasm-gateway" }])],
+    ["{}"],
+  ])("one that was asked for is not: %j", (document) => {
+    expect(load(wasm, document).notice).not.toContain("by chance");
+  });
+
   test("plugins without effect are named once each", () => {
     const { notice } = load(
       wasm,
