@@ -5,11 +5,13 @@ import { addConvert } from "./commands/convert.ts";
 import { addDoctor } from "./commands/doctor.ts";
 import { addInit } from "./commands/init.ts";
 import { addValidate } from "./commands/validate.ts";
+import { versionText } from "./version.ts";
 
 /** Exit code where nothing could be judged: the command line, a file or the network is at fault. */
 const EXIT_UNUSABLE = 2;
 
 const program = new Command("epp-wasm")
+  .version(versionText(), "-V, --version", "print the release and its wire formats")
   .description("Attaches the LLM endpoint picker to a gateway, checks configurations, finds what is wrong.")
   .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : EXIT_UNUSABLE));
 

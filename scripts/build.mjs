@@ -30,6 +30,7 @@ const BUNDLE_INPUTS = [
   "host-sim",
   "cli",
   "assembly/wire",
+  "package.json",
   "package-lock.json",
   "scripts",
   "tsconfig.json",

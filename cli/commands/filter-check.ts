@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { ConfigureRefusedError, ProxyWasmHost, VirtualClock } from "../../host-sim/host/index.ts";
 import { WASM_PATH } from "../envoy.ts";
+import { withMeant } from "./did-you-mean.ts";
 import { at, type Fields, isFields } from "./documents.ts";
 
 /** Plugins that are judged one by one; the filter refuses a document with more. */
@@ -55,13 +56,13 @@ export class FilterCheck {
 
   /**
    * The filter tells a document's first fault only, so each of its plugins is also judged by itself: every fault of a
-   * plugin is told at once, in the filter's own words.
+   * plugin is told at once, in the filter's own words; an unknown type with the one that was probably meant.
    */
   async document(document: unknown): Promise<FilterVerdict> {
     const whole = await this.text(JSON.stringify(document) ?? "");
     if (whole.errors.length === 0) return whole;
     const alone = await this.pluginFaults(document);
-    return { errors: [...new Set([...alone, ...whole.errors])], notes: whole.notes };
+    return { errors: [...new Set([...alone, ...whole.errors])].map(withMeant), notes: whole.notes };
   }
 
   /**
