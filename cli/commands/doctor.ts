@@ -1,6 +1,7 @@
 // `epp-wasm doctor`: what is wrong with a running gateway and its sidecar, and how to mend it.
 import type { Command } from "commander";
 import { AdminUnreachableError, collect, type Observation, type Places } from "./doctor/collect.ts";
+import { decodeRetryFindings } from "./doctor/decode-retry-checks.ts";
 import { error, type Finding } from "./doctor/finding.ts";
 import { moduleFindings } from "./doctor/module-checks.ts";
 import {
@@ -21,6 +22,7 @@ const CHECKS: readonly ((observation: Observation) => Finding[])[] = [
   pluginFindings,
   bufferFindings,
   routeFindings,
+  decodeRetryFindings,
   snapshotFindings,
   readinessFindings,
   statisticsFindings,

@@ -1,59 +1,11 @@
 // What doctor makes of dumps that gateways' control planes leave in Envoy, and of what no Envoy does on demand.
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
-import { parse } from "yaml";
 import { describeExamination, examine, exitCodeOf, judge } from "../../cli/commands/doctor.ts";
 import type { Observation } from "../../cli/commands/doctor/collect.ts";
 import { number, readConfigDump, seconds } from "../../cli/commands/doctor/gateway-view.ts";
-import { ROOT } from "../../cli/envoy.ts";
-
-// biome-ignore lint/suspicious/noExplicitAny: Envoy's resources, taken apart on purpose.
-type Any = any;
-
-const section = (name: string, fields: object): object => ({
-  "@type": `type.googleapis.com/envoy.admin.v3.${name}ConfigDump`,
-  ...fields,
-});
-
-/** The shipped configuration, as a plain Envoy dumps it. */
-function shipped(): Any {
-  return parse(readFileSync(join(ROOT, "envoy", "plain", "envoy.yaml"), "utf8"));
-}
-
-function dumpOf(bootstrap: Any): { configs: object[] } {
-  const { listeners, clusters } = bootstrap.static_resources;
-  return {
-    configs: [
-      section("Bootstrap", { bootstrap }),
-      section("Listeners", { static_listeners: listeners.map((listener: Any) => ({ listener })) }),
-      section("Clusters", { static_clusters: clusters.map((cluster: Any) => ({ cluster })) }),
-    ],
-  };
-}
-
-const managerOf = (bootstrap: Any): Any =>
-  bootstrap.static_resources.listeners[0].filter_chains[0].filters[0].typed_config;
-
-function observation(fields: Partial<Observation> = {}, bootstrap = shipped()): Observation {
-  return {
-    version: "1.40.0",
-    view: readConfigDump(dumpOf(bootstrap)),
-    stats: new Map(),
-    status: {
-      target: "x",
-      value: { version: 1, pools: [{ name: "pool", snapshotAgeMs: 5, readyEndpoints: 2 }] },
-    },
-    moduleSha256: "ours",
-    readiness: { value: { status: 200, body: { ready: true, status: "ready", reasons: [] } } },
-    ...fields,
-  };
-}
-
-const SNAPSHOT = { name: "pool", snapshotAgeMs: 5, readyEndpoints: 2 };
-const codes = (seen: Observation): string[] => judge(seen).findings.map(({ code }) => code);
+import { codes, dumpOf, managerOf, observation, SNAPSHOT, section, shipped } from "./gateway-dumps.ts";
 
 describe("a gateway view", () => {
   it("of the shipped configuration has both roles, and no findings", () => {

@@ -136,6 +136,29 @@ describe("doctor finds", () => {
     expect(await found({ edit })).toEqual([code]);
   });
 
+  it("decode-retry: a route that retries by itself, and none with the copy that bodies with KV parameters take", async () => {
+    const patient = JSON.parse(PATIENT) as { plugins: object[] };
+    const inline = { mode: "inline", decodeRetry: "connect-failure" };
+    const pluginConfig = JSON.stringify({
+      ...patient,
+      plugins: [
+        ...patient.plugins,
+        { type: "disagg-profile-handler", parameters: { deciders: { prefill: "always-disagg-pd-decider" } } },
+        { type: "always-disagg-pd-decider" },
+        { type: "epp-wasm-disaggregation", parameters: inline },
+      ],
+    });
+    expect(await found({ pluginConfig })).toEqual(["decode-retry"]);
+    const withCopy = (bootstrap: Bootstrap): void => {
+      const { routes } = inference(bootstrap).route_config.virtual_hosts[0] as Any;
+      const copy = structuredClone(routes[0]);
+      copy.match.headers = [{ name: "x-envoy-retry-on", string_match: { exact: "connect-failure" } }];
+      delete copy.route.retry_policy.retry_on;
+      routes.unshift(copy);
+    };
+    expect(await found({ pluginConfig, edit: withCopy })).toEqual([]);
+  });
+
   it("stop-iteration: a gateway whose patch did not apply, in both roles", async () => {
     const options: GatewayOptions = { stopIteration: false, snapshot: false };
     const seen = await withEnvoy(ENVOY_NEWEST, options, look);

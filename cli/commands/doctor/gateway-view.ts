@@ -29,6 +29,9 @@ export interface PluginUse {
 /** A route that the picker serves. */
 export interface RouteUse {
   readonly name: string;
+  /** The virtual host's name: the first of its routes that matches is taken. */
+  readonly virtualHost: string;
+  readonly match: Fields;
   readonly clusters: readonly string[];
   /** Seconds; 0 = none. */
   readonly timeoutS: number;
@@ -179,10 +182,13 @@ function routeOf(host: unknown, route: unknown, action: Fields, index: number): 
     [at(route, field), at(host, field)].map(number),
   );
   const known = limits.filter((limit) => limit !== null);
+  const match = at(route, "match");
   const retry = action["retry_policy"] ?? at(host, "retry_policy");
   const name = text(at(route, "name")) ?? `route ${index}`;
   return {
     name: `${String(at(host, "name"))}/${name === "" ? `route ${index}` : name}`,
+    virtualHost: String(at(host, "name")),
+    match: isFields(match) ? match : {},
     clusters: clustersOf(action),
     timeoutS: seconds(action["timeout"]) ?? ROUTE_TIMEOUT_DEFAULT_S,
     idleTimeoutS: seconds(action["idle_timeout"]),
@@ -203,6 +209,20 @@ function statsTags(config: unknown): string[] {
   return list(at(config, "stats_tags"))
     .filter((tag) => String(at(tag, "regex")).includes("epp_"))
     .map((tag) => String(at(tag, "tag_name")));
+}
+
+/** A parameter of the first plugin of a type in the filter's document; undefined = not set. */
+export function parameterOf({ configuration }: PluginUse, type: string, name: string): unknown {
+  try {
+    const plugins = list(at(JSON.parse(configuration), "plugins"));
+    return at(
+      plugins.find((plugin) => at(plugin, "type") === type),
+      "parameters",
+      name,
+    );
+  } catch {
+    return undefined;
+  }
 }
 
 /** A protobuf number: JSON numbers and the strings that 64-bit ones are written as. */

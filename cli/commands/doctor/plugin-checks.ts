@@ -2,7 +2,7 @@
 import { at, list } from "../documents.ts";
 import type { Observation } from "./collect.ts";
 import { error, type Finding, warning } from "./finding.ts";
-import { number, type PluginUse } from "./gateway-view.ts";
+import { number, parameterOf, type PluginUse } from "./gateway-view.ts";
 
 /** Oldest Envoy: request_body_buffer_limit, and override_host that reads a header. */
 const ENVOY_OLDEST = [1, 36] as const;
@@ -301,13 +301,6 @@ function pickers(plugins: readonly PluginUse[]): PluginUse[] {
 }
 
 /** A number among the parameters of epp-wasm-gateway; undefined = not set. */
-function gatewaySetting({ configuration }: PluginUse, name: string): number | undefined {
-  try {
-    const gateway = list(at(JSON.parse(configuration), "plugins")).find(
-      (plugin) => at(plugin, "type") === "epp-wasm-gateway",
-    );
-    return number(at(gateway, "parameters", name)) ?? undefined;
-  } catch {
-    return undefined;
-  }
+function gatewaySetting(plugin: PluginUse, name: string): number | undefined {
+  return number(parameterOf(plugin, "epp-wasm-gateway", name)) ?? undefined;
 }
