@@ -1,5 +1,6 @@
 // `epp-wasm doctor`: what is wrong with a running gateway and its sidecar, and how to mend it.
 import type { Command } from "commander";
+import { addressOf, controlPlaceOf } from "./doctor/address.ts";
 import { AdminUnreachableError, collect, type Observation, type Places } from "./doctor/collect.ts";
 import { decodeRetryFindings } from "./doctor/decode-retry-checks.ts";
 import { error, type Finding } from "./doctor/finding.ts";
@@ -109,16 +110,21 @@ export function addDoctor(program: Command): void {
   program
     .command("doctor")
     .description("looks at a running Envoy and sidecar; exits 0 healthy, 1 with warnings, 2 with errors")
-    .option("--admin <url>", "Envoy's admin listener", ADMIN_DEFAULT)
-    .option("--sidecar <url>", "the sidecar's HTTP server (--listen)")
+    .option("--admin <address>", "Envoy's admin listener, host:port or a URL", ADMIN_DEFAULT)
+    .option("--sidecar <address>", "the sidecar's HTTP server (--listen)")
     .option(
       "--control <where>",
-      "control listener: unix:/path or http://address:port (token: EPP_CONTROL_TOKEN); else as Envoy has it",
+      "control listener: unix:/path, host:port or a URL (token: EPP_CONTROL_TOKEN); else as Envoy has it",
     )
     .option("--json", "print the findings as JSON")
     .action(async ({ admin, sidecar, control, json }: Flags) => {
       const token = process.env["EPP_CONTROL_TOKEN"] ?? "";
-      const examination = await examine({ admin, sidecar, control, token });
+      const examination = await examine({
+        admin: addressOf("--admin", admin),
+        sidecar: sidecar === undefined ? undefined : addressOf("--sidecar", sidecar),
+        control: control === undefined ? undefined : controlPlaceOf(control),
+        token,
+      });
       const text = json === true ? JSON.stringify(examination, null, 2) : describeExamination(examination);
       process.stdout.write(`${text}\n`);
       process.exitCode = exitCodeOf(examination.findings);
