@@ -20,7 +20,8 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   [ASSEMBLY_INDEX]: ["assembly/filter", "assembly/abi"],
   sidecar: ["assembly/wire"],
   "host-sim": ["assembly/wire"],
-  cli: ["sidecar", "host-sim", "scripts", "assembly/wire"],
+  // The release's number is package.json's.
+  cli: ["sidecar", "host-sim", "scripts", "assembly/wire", "package.json"],
   scripts: [],
 };
 
