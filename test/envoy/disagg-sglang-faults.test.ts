@@ -1,10 +1,10 @@
 // Mode "inline" over SGLang: what the prefill leg's own answer may and may not do to the client's.
 import { describe, expect, it, onTestFinished } from "vitest";
-import { PROTOCOLS, send } from "./clients.ts";
+import { open, PROTOCOLS, send } from "./clients.ts";
 import { DECODE, disaggregation, PREFILL } from "./disagg.ts";
-import { ENVOY_VERSIONS, startGateway, until } from "./harness.ts";
+import { chat, ENVOY_VERSIONS, startGateway, until } from "./harness.ts";
 import { settled } from "./status.ts";
-import { ask, text } from "./support.ts";
+import { ask, CHAT_PATH, text } from "./support.ts";
 import { after, answer, type Behaviour, echo, held, silent } from "./upstream.ts";
 
 const CHUNK = 'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n';
@@ -58,19 +58,17 @@ describe.each(ENVOY_VERSIONS)("the prefill leg of two at once, on Envoy %s", (ve
     const [decode, prefill] = [streamed(), held(answer(500, "{}"))];
     decoder.behave(decode.behaviour);
     prefiller.behave(prefill.behaviour);
-    const reply = ask(gateway, text(1), { protocol, fields: { stream: true } });
+    const exchange = open(gateway.url, { path: CHAT_PATH, protocol });
+    exchange.end(JSON.stringify(chat(text(1), { stream: true })));
     // The first token was generated from blocks that came: the transfer is over.
-    await until("the first token came", async () => {
-      const { pools } = await gateway.status<{ pools: { transferSamples: number }[] }>();
-      return pools[0]!.transferSamples === 1;
-    });
+    await until("the first token came", () => exchange.received() === CHUNK);
     prefill.release();
     await until("the prefill leg is over", async () => {
       const { counters } = await gateway.status<{ counters: Record<string, number> }>();
       return counters["prefillCalls"] === 0;
     });
     decode.release();
-    expect((await reply).text).toBe(`${CHUNK}${CHUNK}data: [DONE]\n\n`);
+    expect((await exchange.reply).text).toBe(`${CHUNK}${CHUNK}data: [DONE]\n\n`);
     expect((await settled(gateway)).counters["prefillFailures"]).toBe(1);
   });
 
