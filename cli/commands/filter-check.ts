@@ -5,6 +5,8 @@ import { WASM_PATH } from "../envoy.ts";
 import { withMeant } from "./did-you-mean.ts";
 import { at, type Fields, isFields } from "./documents.ts";
 
+/** Between two notices of one line: what comes next is a path in the document, or what is said of the whole of it. */
+const NOTICE_END = /; (?=\w+\[\d+\] |no scheduling |no scorer |epp-wasm-disaggregation: )/;
 /** Plugins that are judged one by one; the filter refuses a document with more. */
 const PLUGINS_MAX = 64;
 const REFUSED = "epp: configuration refused: ";
@@ -115,15 +117,6 @@ export class FilterCheck {
   // main thread's each log it.
   private notes(): string[] {
     const lines = this.lines.filter((line) => line.startsWith(NOTICE) && !line.startsWith(REFUSED));
-    return [
-      ...new Set(
-        lines.flatMap((line) =>
-          line
-            .slice(NOTICE.length)
-            .trim()
-            .split(/; (?=plugins\[|no scheduling|epp-wasm-disaggregation: )/),
-        ),
-      ),
-    ];
+    return [...new Set(lines.flatMap((line) => line.slice(NOTICE.length).trim().split(NOTICE_END)))];
   }
 }

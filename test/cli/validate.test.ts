@@ -129,6 +129,15 @@ describe("an EndpointPickerConfig", () => {
     ]);
   });
 
+  it("has each note by itself, a choice by chance among them", async () => {
+    const { notes } = await judge(picker({ type: "metrics-data-source" }, { type: "decode-filter" }));
+    expect(notes).toEqual([
+      "plugins[0] metrics-data-source: no effect in the filter, the sidecar's",
+      "no scorer and no picker: any endpoint that the filters leave is picked, by chance; " +
+        "epp-wasm-latency-picker picks by predicted latency",
+    ]);
+  });
+
   it("has what does nothing in the filter noted once", async () => {
     const { notes } = await judge(picker({ type: "token-producer" }, { type: "metrics-data-source" }));
     expect(notes).toEqual([

@@ -3,11 +3,11 @@
 // Deciders and profiles: test/unit/stages-oracles.test.ts. Left out: stand-ins without a request or a decode endpoint.
 import { readFileSync } from "node:fs";
 import { beforeAll, describe, expect, it } from "vitest";
-import { WASM_PATH } from "../../cli/envoy.ts";
-import { createHost, ReplyRecorder, RequestRecorder, VirtualClock } from "../../host-sim/host/index.ts";
+import { ReplyRecorder, RequestRecorder } from "../../host-sim/host/index.ts";
 import { buildWasm } from "../../scripts/build.mjs";
 import { DECODE, disaggregation, ENCODE, ENCODERS, PREFILL, PREFILLER } from "../envoy/disagg.ts";
-import { encodeSnapshot, type TestEndpoint } from "../envoy/snapshot.ts";
+import type { TestEndpoint } from "../envoy/snapshot.ts";
+import { POOL, startPoolGateway } from "./pool-gateway.ts";
 
 interface Case {
   topic: string;
@@ -29,28 +29,15 @@ const IMAGE = { type: "image_url", image_url: { url: "https://example.com/a.png"
 
 /** Sends one request through the filter before these endpoints. */
 async function start(configuration: string, endpoints: readonly TestEndpoint[]) {
-  const clock = new VirtualClock();
-  const common = { vmId: "epp", allowOnHeadersStopIteration: true } as const;
-  const host = await createHost({
-    module: WASM_PATH,
-    clock,
-    plugins: [
-      { ...common, name: "picker", rootId: "picker", configuration },
-      { ...common, name: "ingest", rootId: "ingest" },
-    ],
-  });
-  const worker = host.worker(0);
-  const headers = { ":method": "POST", ":path": "/v1/pools/pool/snapshot", ":authority": "sidecar" };
-  worker.openStream("ingest", { headers }).requestBody(encodeSnapshot(endpoints), true);
-  clock.flush();
+  const { clock, worker } = await startPoolGateway(configuration, endpoints);
   return (
     given: Record<string, string>,
   ): { status: number; header: (name: string) => string | undefined } => {
     const [upstream, downstream] = [new RequestRecorder(), new ReplyRecorder()];
     const content = [{ type: "text", text: "what is in here? ".repeat(20) }, IMAGE];
     const stream = worker.openStream("picker", {
-      clusterName: "pool",
-      routeMetadata: { epp: { pool: "pool" } },
+      clusterName: POOL,
+      routeMetadata: { epp: { pool: POOL } },
       upstream,
       downstream,
       headers: { ":method": "POST", ":path": "/v1/chat/completions", ":authority": "g", ...given },

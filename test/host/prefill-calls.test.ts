@@ -1,16 +1,14 @@
 // The table of prefill calls on simulated time: more calls than fit, replies that never come, and late ones for streams
 // whose numbers are another's.
 import { beforeAll, describe, expect, it } from "vitest";
-import { WASM_PATH } from "../../cli/envoy.ts";
-import { createHost, RequestRecorder, type Stream, VirtualClock } from "../../host-sim/host/index.ts";
+import { RequestRecorder, type Stream } from "../../host-sim/host/index.ts";
 import type { HttpCall } from "../../host-sim/host/http-call.ts";
 import { buildWasm } from "../../scripts/build.mjs";
 import { DECODE, disaggregation, type DisaggregationOptions, PREFILL } from "../envoy/disagg.ts";
-import { encodeSnapshot } from "../envoy/snapshot.ts";
+import { POOL, startPoolGateway } from "./pool-gateway.ts";
 
 beforeAll(async () => void (await buildWasm()), 240_000);
 
-const POOL = "pool";
 const CALLS_MAX = 1024;
 const PARAMS = '{"do_remote_prefill":true}';
 const REPLY = `{"kv_transfer_params":${PARAMS}}`;
@@ -27,36 +25,16 @@ async function start(
   options: DisaggregationOptions = {},
   wordsBytes = 0,
 ) {
-  const clock = new VirtualClock();
   const calls: HttpCall[] = [];
-  const common = { vmId: "epp", allowOnHeadersStopIteration: true } as const;
-  const host = await createHost({
-    module: WASM_PATH,
-    clock,
-    plugins: [
-      {
-        ...common,
-        name: "picker",
-        rootId: "picker",
-        configuration: disaggregation({ parameters: { mode: "inline" }, ...options }),
-      },
-      { ...common, name: "ingest", rootId: "ingest" },
-    ],
-    clusters: { [POOL]: (call) => void calls.push(call) },
-  });
-  const worker = host.worker(0);
-  const control = (method: string, path: string, body?: Buffer): Stream => {
-    const headers = { ":method": method, ":path": path, ":authority": "sidecar" };
-    const stream = worker.openStream("ingest", { headers, end: body === undefined });
-    if (body !== undefined) stream.requestBody(body, true);
-    clock.flush();
-    return stream;
-  };
   const endpoints = [
     { address: DECODER!, models: [], ...DECODE },
     ...prefillers.map((address) => ({ address, models: [], ...PREFILL })),
   ];
-  control("POST", `/v1/pools/${POOL}/snapshot`, encodeSnapshot(endpoints));
+  const { host, clock, worker, counters } = await startPoolGateway(
+    disaggregation({ parameters: { mode: "inline" }, ...options }),
+    endpoints,
+    { [POOL]: (call) => void calls.push(call) },
+  );
   let sent = 0;
   const open = (): Open => {
     const upstream = new RequestRecorder();
@@ -76,10 +54,6 @@ async function start(
     stream.requestBody(body, true);
     clock.flush();
     return { stream, upstream };
-  };
-  const counters = (): Record<string, number> => {
-    const { downstream } = control("GET", "/status");
-    return JSON.parse(downstream!.body().toString()).counters;
   };
   return { host, clock, calls, open, counters };
 }

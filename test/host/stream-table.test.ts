@@ -1,43 +1,23 @@
 // A full table of streams: requests are picked by load alone, but none whose body ought to be looked through.
 import { beforeAll, describe, expect, it } from "vitest";
-import { WASM_PATH } from "../../cli/envoy.ts";
-import { createHost, RequestRecorder, type Stream, VirtualClock } from "../../host-sim/host/index.ts";
+import { RequestRecorder, type Stream } from "../../host-sim/host/index.ts";
 import { buildWasm } from "../../scripts/build.mjs";
 import { STREAMS_MAX } from "../../assembly/wire/limits.ts";
 import { DECODE, disaggregation, PREFILL } from "../envoy/disagg.ts";
-import { encodeSnapshot } from "../envoy/snapshot.ts";
+import { POOL, startPoolGateway } from "./pool-gateway.ts";
 
 beforeAll(async () => void (await buildWasm()), 240_000);
 
-const POOL = "pool";
 const BODY = Buffer.from('{"model":"m","kv_transfer_params":{},"messages":[{"role":"user","content":"a"}]}');
 
 /** The filter whose table is full of requests that wait for their bodies. */
 async function startFull(configuration: string) {
-  const clock = new VirtualClock();
-  const common = { vmId: "epp", allowOnHeadersStopIteration: true } as const;
-  const host = await createHost({
-    module: WASM_PATH,
-    clock,
-    plugins: [
-      { ...common, name: "picker", rootId: "picker", configuration },
-      { ...common, name: "ingest", rootId: "ingest" },
-    ],
-    clusters: {},
-  });
-  const worker = host.worker(0);
-  const control = (method: string, path: string, body?: Buffer): Stream => {
-    const headers = { ":method": method, ":path": path, ":authority": "sidecar" };
-    const stream = worker.openStream("ingest", { headers, end: body === undefined });
-    if (body !== undefined) stream.requestBody(body, true);
-    clock.flush();
-    return stream;
-  };
   const endpoints = [
     { address: "10.0.0.1:8000", models: [], ...DECODE },
     { address: "10.0.0.2:8000", models: [], ...PREFILL },
   ];
-  control("POST", `/v1/pools/${POOL}/snapshot`, encodeSnapshot(endpoints));
+  const gateway = await startPoolGateway(configuration, endpoints);
+  const { host, clock, worker } = gateway;
   const open = (method: string, path: string, end: boolean) => {
     const upstream = new RequestRecorder();
     const stream = worker.openStream("picker", {
@@ -55,8 +35,7 @@ async function startFull(configuration: string) {
   const counters = (): Record<string, number> => {
     for (const { stream } of held.splice(0, 2)) stream.reset();
     clock.flush();
-    const { downstream } = control("GET", "/status");
-    return JSON.parse(downstream!.body().toString()).counters;
+    return gateway.counters();
   };
   return { host, clock, open, counters };
 }
