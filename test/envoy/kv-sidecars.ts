@@ -79,6 +79,8 @@ export async function setUp(version: string): Promise<Setting> {
       const { entries } = await until("the gateway had what the sidecar has", async () => {
         // A worker follows the index from its first request on. Too short to be kept by an engine.
         await ask(envoy, "x");
+        // What the gateway has may be another sidecar's until this one had a session of its own.
+        if (sidecar.kvPushes[0]!.counts.accepted === 0) return undefined;
         const [known] = (await statusOf(controlSocket))?.pools ?? [];
         if (known === undefined || known.kvIndex.workers === 0) return undefined;
         if (known.endpoints.some(({ kv }) => kv !== "exact")) return undefined;
