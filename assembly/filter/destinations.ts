@@ -3,10 +3,13 @@
 // The endpoint that computes the prompt is no fallback for the one that answers: it would be told to fetch the prompt from
 // itself, and NIXL loads no agent of its own name (src/core/nixl_agent.cpp, loadRemoteMD). Behind the list's end Envoy
 // takes any host of the cluster, so a list without that endpoint also ends the retries.
+// Of data-parallel ranks there is no fallback: the header names one rank, and llm-d's sidecar of another pod answers 400 to
+// that (llm-d-router pkg/sidecar/proxy/data_parallel.go, dataParallelHandler).
 import { MAP_REQUEST_HEADERS } from "../abi/constants";
 import { replaceHeader } from "../abi/host";
 import { COLUMN_GENERATION, rowU32 } from "../pool/rows";
 import { resultRow, resultsListed } from "../schedule/pickers";
+import { configDataParallel } from "../schema/stage-settings";
 import { textBytes, writeBegin, writeByte, writeLength } from "../text/text";
 import { DESTINATIONS_MAX } from "../wire/limits";
 import { NO_ROW, legRow } from "./legs";
@@ -84,14 +87,20 @@ const list: usize = memory.data(320);
 
 /** Writes the list, and on what Envoy goes on to its next host. */
 export function pickedWrite(config: u32): void {
+  const named = namedOf(config, pickedCount);
   writeBegin(list, 320);
-  for (let i: u32 = 0; i < pickedCount; i++) {
+  for (let i: u32 = 0; i < named; i++) {
     if (i > 0) writeByte(44);
     writeHost(pickedRow(i), config);
   }
   replaceHeader(MAP_REQUEST_HEADERS, H_DESTINATION, list, writeLength());
   replaceHeader(MAP_REQUEST_HEADERS, H_RETRY_ON, V_RETRY_ON, textBytes(V_RETRY_ON));
-  writeRetries(isBounded ? pickedCount - 1 : DESTINATIONS_MAX - 1);
+  writeRetries(isBounded || configDataParallel(config) ? named - 1 : DESTINATIONS_MAX - 1);
+}
+
+// How many of `count` ≥ 1 destinations Envoy is told of.
+function namedOf(config: u32, count: u32): u32 {
+  return configDataParallel(config) ? 1 : count;
 }
 
 /** Writes how often Envoy may go on to the next host, 0 … DESTINATIONS_MAX − 1. */
@@ -112,9 +121,10 @@ export function keepDestination(stream: usize, kept: u32, index: u32): void {
 
 /** Writes the first `count` destinations of a stream anew: the others are none any more. */
 export function writeDestinations(stream: usize, config: u32, count: u32): void {
+  const named = namedOf(config, count);
   store<u8>(stream, <u8>count, S_DESTINATIONS);
   writeBegin(list, 320);
-  for (let i: u32 = 0; i < count; i++) {
+  for (let i: u32 = 0; i < named; i++) {
     if (i > 0) writeByte(44);
     writeHost(destinationRow(stream, i), config);
   }
@@ -123,7 +133,7 @@ export function writeDestinations(stream: usize, config: u32, count: u32): void 
 
 /**
  * The stream's body has the parameters of its prefill endpoint in it: that is no fallback any more. How many destinations
- * are left.
+ * Envoy knows of then.
  */
 export function leaveOutPrefiller(stream: usize, config: u32): u32 {
   const count = <u32>load<u8>(stream, S_DESTINATIONS);
@@ -132,5 +142,5 @@ export function leaveOutPrefiller(stream: usize, config: u32): u32 {
     if (destinationRow(stream, i) != legRow(stream)) keepDestination(stream, kept++, i);
   }
   if (kept < count) writeDestinations(stream, config, kept);
-  return kept;
+  return namedOf(config, kept);
 }

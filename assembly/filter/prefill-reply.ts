@@ -2,7 +2,7 @@
 import { BUFFER_CALL_BODY, MAP_CALL_HEADERS, STATUS_OK } from "../abi/constants";
 import { buffer, header, valueBytes, valuePtr } from "../abi/host";
 import { markBusy, markChanged } from "../flow/reservations";
-import { noteFailure, noteServerError, noteSuccess } from "../pool/health";
+import { noteServerError, noteSuccess } from "../pool/health";
 import { PARAMS_FOUND, PARAMS_NONE, findParams } from "../prompt/prefill-edit";
 import { configRetryBackoffMaxMs, configRetryBackoffMinMs } from "../schema/settings";
 import { configProtocol } from "../schema/stage-settings";
@@ -19,6 +19,7 @@ import {
 import { H_CONTENT_TYPE, H_STATUS } from "./names";
 import { callIsSame, callRoot, callRow, callStartedMs, callTimeoutMs } from "./prefill-calls";
 import { rootConfig } from "./roots";
+import { setHostAside } from "./set-aside";
 
 /** Bytes of a reply that are read: parameters for about 80,000 blocks. A longer one is a failure. */
 const REPLY_BYTES_MAX: u32 = 524288;
@@ -88,10 +89,10 @@ export function judgeCall(call: usize, config: u32, outcome: u32, now: f64): voi
   if (!callIsSame(call)) return;
   const row = callRow(call);
   if (outcome >= CALL_DONE) return noteSuccess(row);
+  if (outcome == FAILED_CONNECT) return setHostAside(row, config, now);
+  if (outcome != FAILED_STATUS) return;
   const least = configRetryBackoffMinMs(config);
-  const most = configRetryBackoffMaxMs(config);
-  if (outcome == FAILED_CONNECT) noteFailure(row, now, least, most);
-  else if (outcome != FAILED_STATUS || !noteServerError(row, now, least, most)) return;
+  if (!noteServerError(row, now, least, configRetryBackoffMaxMs(config))) return;
   markBusy(row);
   markChanged();
 }

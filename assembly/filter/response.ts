@@ -5,7 +5,7 @@ import { buffer, header, property, propertyU64, replaceHeader, valueBytes, value
 import { textStarts } from "../text/text";
 import { POOL_ENDPOINTS_MAX } from "../wire/limits";
 import { COLUMN_GENERATION, rowOf, rowU32 } from "../pool/rows";
-import { noteFailure, noteServerError, noteSuccess } from "../pool/health";
+import { noteServerError, noteSuccess } from "../pool/health";
 import { ratesOf, tpotSamples } from "../pool/rates";
 import { poolLearnBytesPerToken } from "../pool/table";
 import { chainRelease } from "../prefix/chain";
@@ -51,6 +51,7 @@ import {
 } from "./names";
 import { abandonPrefill } from "./prefill";
 import { endRendering } from "./rendered";
+import { setHostAside } from "./set-aside";
 import { hasHost } from "./stages";
 import {
   F_ANSWERED,
@@ -167,15 +168,13 @@ function locateUpstream(stream: usize, config: u32): u32 {
 // Every destination before the one that answered failed to: `attempts` tells when Envoy skipped some of them
 // because its cluster does not know them.
 function judgeHosts(stream: usize, config: u32, answered: u32, status: u32, isHostAnswer: bool): void {
-  const minMs = configRetryBackoffMinMs(config);
-  const maxMs = configRetryBackoffMaxMs(config);
   const now = nowMs();
   const attempts = answered == 0 && isHostAnswer ? 1 : <u32>propertyU64(P_ATTEMPTS, 1);
   if (attempts > 1) countUp(COUNT_RETRIED);
   const failed = isHostAnswer ? attempts - 1 : attempts;
   for (let i: u32 = 0; i < min<u32>(failed, load<u8>(stream, S_DESTINATIONS)); i++) {
     if (i == answered && isHostAnswer) break;
-    setAside(stream, i, now, minMs, maxMs);
+    setAside(stream, i, config, now);
   }
   if (!isHostAnswer) return;
   if (answered == NOWHERE) {
@@ -185,7 +184,7 @@ function judgeHosts(stream: usize, config: u32, answered: u32, status: u32, isHo
   const row = destinationRow(stream, answered);
   if (!isSame(stream, answered)) return;
   if (status < 500) return noteSuccess(row);
-  if (noteServerError(row, now, minMs, maxMs)) {
+  if (noteServerError(row, now, configRetryBackoffMinMs(config), configRetryBackoffMaxMs(config))) {
     markBusy(row);
     markChanged();
   }
@@ -195,12 +194,8 @@ function isSame(stream: usize, index: u32): bool {
   return rowU32(COLUMN_GENERATION, destinationRow(stream, index)) == destinationGeneration(stream, index);
 }
 
-function setAside(stream: usize, index: u32, now: f64, minMs: f64, maxMs: f64): void {
-  if (!isSame(stream, index)) return;
-  const row = destinationRow(stream, index);
-  noteFailure(row, now, minMs, maxMs);
-  markBusy(row);
-  markChanged();
+function setAside(stream: usize, index: u32, config: u32, now: f64): void {
+  if (isSame(stream, index)) setHostAside(destinationRow(stream, index), config, now);
 }
 
 function moveToAnswerer(stream: usize, answered: u32): void {
@@ -282,6 +277,6 @@ function judgeSilence(stream: usize, config: u32): void {
   const attempts = <u32>propertyU64(P_ATTEMPTS, 1);
   const now = nowMs();
   for (let i: u32 = 0; i < min<u32>(attempts, load<u8>(stream, S_DESTINATIONS)); i++) {
-    setAside(stream, i, now, configRetryBackoffMinMs(config), configRetryBackoffMaxMs(config));
+    setAside(stream, i, config, now);
   }
 }

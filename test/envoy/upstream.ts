@@ -32,7 +32,7 @@ export type Behaviour = (context: {
 }) => Promise<void> | void;
 
 export interface Upstream {
-  /** "127.0.0.1:port". */
+  /** "127.0.0.1:port", or at the address that was asked for. */
   readonly address: string;
   readonly name: string;
   /** All requests since the last `forget`, in the order of their headers. */
@@ -128,13 +128,14 @@ export function reset(when: "headers" | "body" | "answer"): Behaviour {
 /** Never answers. */
 export const silent: Behaviour = () => {};
 
-/** Starts a replica on a free port of 127.0.0.1. */
+/** Starts a replica on a free port of 127.0.0.1, or on that port of another address of this machine's own network. */
 export async function startUpstream(
   name: string,
   behaviour: Behaviour = echo,
+  { host = "127.0.0.1", port = 0 } = {},
 ): Promise<Upstream & { stop(): Promise<void> }> {
-  const upstream = new ScriptedServer(name, behaviour);
-  await upstream.listen(0);
+  const upstream = new ScriptedServer(name, behaviour, host);
+  await upstream.listen(port);
   return upstream;
 }
 
@@ -165,10 +166,11 @@ class ScriptedServer implements Upstream {
   constructor(
     readonly name: string,
     private behaviour: Behaviour,
+    private readonly host: string,
   ) {}
 
   get address(): string {
-    return `127.0.0.1:${this.port}`;
+    return `${this.host}:${this.port}`;
   }
 
   behave(behaviour: Behaviour): void {
@@ -186,7 +188,7 @@ class ScriptedServer implements Upstream {
       this.sockets.add(socket);
       socket.once("close", () => this.sockets.delete(socket));
     });
-    await new Promise<void>((settle, fail) => server.once("error", fail).listen(port, "127.0.0.1", settle));
+    await new Promise<void>((settle, fail) => server.once("error", fail).listen(port, this.host, settle));
     this.port = (server.address() as AddressInfo).port;
     this.server = server;
   }
