@@ -1,4 +1,7 @@
 // The request that the filter sends to a prefill endpoint: the client's own headers and body, edited.
+//
+// A call passes no route, so what that makes of the path (a prefix taken off, as a Gateway API's URLRewrite has it) is not
+// done to it: it goes to the path at which engines serve the API.
 import { BUFFER_REQUEST_BODY, MAP_REQUEST_HEADERS, STATUS_OK } from "../abi/constants";
 import {
   headerName,
@@ -13,6 +16,7 @@ import { callHeader, callHeadersBegin, httpCall } from "../abi/http-call";
 import { inboxAllocate } from "../abi/inbox";
 import { setBufferStart } from "../abi/set-buffer";
 import { rowAddressLen, rowAddressPtr } from "../pool/labels";
+import { apiPath } from "../prompt/api";
 import {
   PREFILL_ROOM,
   bodyOpen,
@@ -37,19 +41,19 @@ import {
   writeU64,
 } from "../text/text";
 import { LEG_BODY_BYTES, LEG_BODY_OPEN, legOf, legRow } from "./legs";
-import { H_CONTENT_LENGTH, H_DATA_PARALLEL, H_DESTINATION, H_REQUEST_ID, P_CLUSTER } from "./names";
+import { H_CONTENT_LENGTH, H_DATA_PARALLEL, H_DESTINATION, H_PATH, H_REQUEST_ID, P_CLUSTER } from "./names";
 import { hostBytes, writeHost } from "./stages";
-import { F_REWRITTEN, S_CONTENT_LENGTH, hasFlag, streamPrompt } from "./streams";
+import { F_REWRITTEN, S_API, S_CONTENT_LENGTH, hasFlag, streamPrompt } from "./streams";
 import { ownCell } from "./worker";
 import { UNKNOWN_LENGTH } from "./request-headers";
 
 /** Bytes asked of a body that is held: no body is longer. */
 const BODY_BYTES_MAX: u32 = 1048576;
 
-// Headers that do not go to the prefill endpoint: of the connection, of lengths, of Envoy, of the decode endpoint, and
-// what would have the answer compressed.
-const LEFT_OUT: u32 = 12;
-const leftOut: usize = memory.data(12 * 4, 4);
+// Headers that do not go to the prefill endpoint: of the connection, of lengths, of Envoy, of the decode endpoint, those
+// that are written anew, and what would have the answer compressed.
+const LEFT_OUT: u32 = 13;
+const leftOut: usize = memory.data(13 * 4, 4);
 store<u32>(leftOut, <u32>H_CONTENT_LENGTH, 0);
 store<u32>(leftOut, <u32>ascii("transfer-encoding"), 4);
 store<u32>(leftOut, <u32>ascii("connection"), 8);
@@ -62,6 +66,7 @@ store<u32>(leftOut, <u32>ascii("accept-encoding"), 32);
 store<u32>(leftOut, <u32>H_DESTINATION, 36);
 store<u32>(leftOut, <u32>H_REQUEST_ID, 40);
 store<u32>(leftOut, <u32>H_DATA_PARALLEL, 44);
+store<u32>(leftOut, <u32>H_PATH, 48);
 const ENVOY_PREFIX = ascii("x-envoy-");
 
 let body: usize = 0;
@@ -128,6 +133,8 @@ function send(stream: usize, config: u32, timeoutMs: u32): u32 {
   writeBegin(hostText, 128);
   writeHost(row, config);
   callHeader(H_DESTINATION, textBytes(H_DESTINATION), hostText, writeLength());
+  const path = apiPath(load<u32>(stream, S_API));
+  callHeader(H_PATH, textBytes(H_PATH), path, textBytes(path));
   if (configDataParallel(config))
     callHeader(H_DATA_PARALLEL, textBytes(H_DATA_PARALLEL), rowAddressPtr(row), rowAddressLen(row));
   copyHeaders(valuePtr(), valueBytes());

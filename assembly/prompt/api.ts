@@ -1,4 +1,5 @@
 // Which inference API a request speaks, from its path.
+import { ascii } from "../text/text";
 
 /** Not an inference API: the body is not read, the pick is by load. */
 export const API_OTHER: u32 = 0;
@@ -63,6 +64,24 @@ export function apiOfPath(ptr: usize, bytes: u32): u32 {
   if (ends(ptr, bytes, "/chat/completions/render")) return API_CHAT_RENDER;
   if (ends(ptr, bytes, "/completions/render")) return API_COMPLETIONS_RENDER;
   return API_OTHER;
+}
+
+const T_CHAT = ascii("/v1/chat/completions");
+const T_COMPLETIONS = ascii("/v1/completions");
+const T_SGLANG_GENERATE = ascii("/generate");
+
+/** The path (a Text) at which engines themselves serve the API; 0 for those of which no request goes out twice. */
+export function apiPath(api: u32): usize {
+  switch (api) {
+    case API_CHAT:
+      return T_CHAT;
+    case API_COMPLETIONS:
+      return T_COMPLETIONS;
+    case API_SGLANG_GENERATE:
+      return T_SGLANG_GENERATE;
+    default:
+      return 0;
+  }
 }
 
 /**
