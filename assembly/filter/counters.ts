@@ -85,8 +85,10 @@ export const COUNT_PROMPTS_NOT_RENDERED: u32 = 56;
 export const COUNT_LEASES: u32 = 57;
 /** Pushes of sidecars that stand by. */
 export const COUNT_STANDBY_PUSHES: u32 = 58;
+/** Prompts that were computed elsewhere, with nothing to hand over: they were computed where they are decoded too. */
+export const COUNT_PREFILL_NOTHING: u32 = 59;
 /** Counters with a name; the cell's further places are zero. */
-export const COUNTERS_NAMED: u32 = 59;
+export const COUNTERS_NAMED: u32 = 60;
 
 const names: usize = memory.data(72 * 4, 4);
 function name(index: u32, literal: string): void {
@@ -151,6 +153,7 @@ name(COUNT_PROMPTS_RENDERED, "promptsRendered");
 name(COUNT_PROMPTS_NOT_RENDERED, "promptsNotRendered");
 name(COUNT_LEASES, "leasesTaken");
 name(COUNT_STANDBY_PUSHES, "standbyPushes");
+name(COUNT_PREFILL_NOTHING, "prefillsWithoutParameters");
 
 /** The name (a Text) of the counter at `index` < COUNTERS_NAMED. */
 export function counterName(index: u32): usize {

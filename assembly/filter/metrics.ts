@@ -23,6 +23,7 @@ import {
   COUNT_NO_CELL,
   COUNT_POLICIES_BAD,
   COUNT_PREFILL_FALLBACKS,
+  COUNT_PREFILL_NOTHING,
   COUNT_PROMPT_PROGRAMS_BAD,
   COUNT_PROMPT_TOKENS,
   COUNT_REQUESTS,
@@ -192,6 +193,7 @@ export function meterTotals(): void {
   follow(COUNT_DISAGG_NO_PREFILL, "epp_disagg_no_prefill_endpoint_total");
   follow(COUNT_DISAGG_UNFIT, "epp_disagg_unfit_total");
   follow(COUNT_PREFILL_FALLBACKS, "epp_prefill_fallbacks_total");
+  follow(COUNT_PREFILL_NOTHING, "epp_prefill_nothing_total");
   follow(COUNT_PROMPT_TOKENS, "epp_prompt_tokens_total");
   follow(COUNT_MATCHED_TOKENS, "epp_matched_tokens_total");
   follow(COUNT_USAGE_PROMPT_TOKENS, "epp_usage_prompt_tokens_total");

@@ -7,7 +7,7 @@ import { releaseLegAt } from "../flow/reservations";
 import { COLUMN_GENERATION, rowU32 } from "../pool/rows";
 import { NOW_PREFILL_CALLS, setCounter } from "./counters";
 import { learnPrefill, legRow, legUncached } from "./legs";
-import { S_CONTEXT, S_POOL, S_PROMPT_TOKENS } from "./streams";
+import { S_API, S_CONTEXT, S_POOL, S_PROMPT_TOKENS } from "./streams";
 
 /** Calls of one worker that are out at once. Beyond, prompts are computed where they are decoded, and that is counted. */
 export const CALLS_MAX: u32 = 1024;
@@ -16,13 +16,14 @@ const LOST_MS: f64 = 5000;
 
 //   ┌ call, 64 bytes ───────────────────────────────────────────────────────────────────────┐
 //   │ 0 u32 number (0 = free)   4 u32 stream's context (0 = gone)   8 u32 row                │
-//   │ 12 u16 generation   14 u8 lost   16 u32 uncached tokens   20 u32 prompt tokens         │
+//   │ 12 u16 generation   14 u8 API    16 u32 uncached tokens   20 u32 prompt tokens         │
 //   │ 24 u32 pool   28 u32 root's index   32 f64 started ms   40 f64 timeout ms              │
 //   └────────────────────────────────────────────────────────────────────────────────────────┘
 const CALL_BYTES: usize = 64;
 const AT_CONTEXT: usize = 4;
 const AT_ROW: usize = 8;
 const AT_GENERATION: usize = 12;
+const AT_API: usize = 14;
 const AT_TOKENS: usize = 16;
 const AT_PROMPT: usize = 20;
 const AT_POOL: usize = 24;
@@ -56,6 +57,7 @@ export function callAdd(number: u32, stream: usize, root: u32, timeoutMs: f64, n
   store<u32>(call, load<u32>(stream, S_CONTEXT), AT_CONTEXT);
   store<u32>(call, row, AT_ROW);
   store<u16>(call, <u16>rowU32(COLUMN_GENERATION, row), AT_GENERATION);
+  store<u8>(call, <u8>load<u32>(stream, S_API), AT_API);
   store<u32>(call, legUncached(stream), AT_TOKENS);
   store<u32>(call, load<u32>(stream, S_PROMPT_TOKENS), AT_PROMPT);
   store<u32>(call, load<u32>(stream, S_POOL), AT_POOL);
@@ -74,6 +76,10 @@ export function callRow(call: usize): u32 {
 }
 export function callPool(call: usize): u32 {
   return load<u32>(call, AT_POOL);
+}
+/** API_* of the request. */
+export function callApi(call: usize): u32 {
+  return <u32>load<u8>(call, AT_API);
 }
 /** Index of the root that the call was made for. */
 export function callRoot(call: usize): u32 {

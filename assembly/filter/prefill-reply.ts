@@ -3,7 +3,8 @@ import { BUFFER_CALL_BODY, MAP_CALL_HEADERS, STATUS_OK } from "../abi/constants"
 import { buffer, header, valueBytes, valuePtr } from "../abi/host";
 import { markBusy, markChanged } from "../flow/reservations";
 import { noteServerError, noteSuccess } from "../pool/health";
-import { PARAMS_FOUND, PARAMS_NONE, findParams } from "../prompt/prefill-edit";
+import { API_ANTHROPIC_MESSAGES } from "../prompt/api";
+import { PARAMS_FOUND, PARAMS_MISSING, PARAMS_NONE, findParams } from "../prompt/prefill-edit";
 import { configRetryBackoffMaxMs, configRetryBackoffMinMs } from "../schema/settings";
 import { configProtocol } from "../schema/stage-settings";
 import { PROTOCOL_SGLANG } from "../schema/stages-layout";
@@ -17,7 +18,7 @@ import {
   FAILED_TOO_LARGE,
 } from "./disaggregation-metrics";
 import { H_CONTENT_TYPE, H_STATUS } from "./names";
-import { callIsSame, callRoot, callRow, callStartedMs, callTimeoutMs } from "./prefill-calls";
+import { callApi, callIsSame, callRoot, callRow, callStartedMs, callTimeoutMs } from "./prefill-calls";
 import { rootConfig } from "./roots";
 import { setHostAside } from "./set-aside";
 
@@ -69,6 +70,8 @@ export function readReply(call: usize, bytes: u32, now: f64): u32 {
   if (status >= 500) return textStarts(T_UNREACHABLE, bodyPtr, bodyBytes) ? FAILED_CONNECT : FAILED_STATUS;
   if (status >= 300) return FAILED_REFUSED;
   const found = findParams(bodyPtr, bodyBytes);
+  // vLLM leaves out what is null in answers of this API (entrypoints/anthropic/api_router.py).
+  if (found == PARAMS_MISSING && callApi(call) == API_ANTHROPIC_MESSAGES) return CALL_NOTHING;
   if (found == PARAMS_NONE) return CALL_NOTHING;
   return found == PARAMS_FOUND ? CALL_DONE : FAILED_MALFORMED;
 }

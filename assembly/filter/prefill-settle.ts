@@ -10,7 +10,7 @@ import { configExposeDecision } from "../schema/settings";
 import { writeBegin, writeBytes, writeLength, writeLiteral, writeText, writeU64 } from "../text/text";
 import { endBothLegs } from "./both-legs";
 import { becomeDecodeOnly } from "./commit";
-import { COUNT_PREFILL_FALLBACKS, COUNT_PREFILL_ORPHANS, countUp } from "./counters";
+import { COUNT_PREFILL_FALLBACKS, COUNT_PREFILL_NOTHING, COUNT_PREFILL_ORPHANS, countUp } from "./counters";
 import {
   FAILED_REFUSED,
   FAILED_TIMEOUT,
@@ -139,7 +139,7 @@ function goOn(stream: usize, config: u32, outcome: u32, now: f64): bool {
   }
   if (outcome < CALL_DONE) forgetLeg(stream);
   if (outcome < CALL_DONE && outcome != FAILED_REFUSED && tryOther(stream, config, now)) return false;
-  if (outcome != CALL_NOTHING) countUp(COUNT_PREFILL_FALLBACKS);
+  countUp(outcome == CALL_NOTHING ? COUNT_PREFILL_NOTHING : COUNT_PREFILL_FALLBACKS);
   // Where there was nothing to hand over the prompt was computed there all the same.
   becomeDecodeOnly(stream, now);
   setPhase(stream, PHASE_DECIDED);

@@ -10,6 +10,7 @@ import { poolIsMeasured, prefillBaseMs, prefillTokenMs, ratesOf } from "../pool/
 import { COLUMN_ROLES, COLUMN_UNCACHED_TOKENS, rowF64, rowU32 } from "../pool/rows";
 import { transferTokenMs } from "../pool/transfer";
 import {
+  API_ANTHROPIC_MESSAGES,
   API_CHAT,
   API_COMPLETIONS,
   API_RESPONSES,
@@ -83,11 +84,17 @@ const text: usize = memory.data(2048);
 const encoders: usize = memory.data(16 * 2, 2);
 let encoderCount: u32 = 0;
 
-/** Whether requests of this API can be computed in two places: their engines take the parameters for it. */
+/**
+ * Whether requests of this API can be computed in two places: their engines take the parameters for it, and use them for
+ * one generation, as not in the Responses API, where each call of a tool is one more. In mode headers it is the APIs that
+ * llm-d's sidecar splits (llm-d-router pkg/sidecar/proxy/proxy.go, createRoutes).
+ */
 export function apiIsSplit(api: u32, config: u32): bool {
   if (api == API_CHAT || api == API_COMPLETIONS) return true;
-  if (configStageMode(config) != MODE_INLINE) return api == API_RESPONSES || api == API_VLLM_GENERATE;
-  return api == API_SGLANG_GENERATE && configProtocol(config) == PROTOCOL_SGLANG;
+  if (configStageMode(config) != MODE_INLINE) {
+    return api == API_RESPONSES || api == API_ANTHROPIC_MESSAGES || api == API_VLLM_GENERATE;
+  }
+  return api == (configProtocol(config) == PROTOCOL_SGLANG ? API_SGLANG_GENERATE : API_ANTHROPIC_MESSAGES);
 }
 
 /**

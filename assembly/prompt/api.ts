@@ -68,6 +68,7 @@ export function apiOfPath(ptr: usize, bytes: u32): u32 {
 
 const T_CHAT = ascii("/v1/chat/completions");
 const T_COMPLETIONS = ascii("/v1/completions");
+const T_MESSAGES = ascii("/v1/messages");
 const T_SGLANG_GENERATE = ascii("/generate");
 
 /** The path (a Text) at which engines themselves serve the API; 0 for those of which no request goes out twice. */
@@ -77,6 +78,8 @@ export function apiPath(api: u32): usize {
       return T_CHAT;
     case API_COMPLETIONS:
       return T_COMPLETIONS;
+    case API_ANTHROPIC_MESSAGES:
+      return T_MESSAGES;
     case API_SGLANG_GENERATE:
       return T_SGLANG_GENERATE;
     default:

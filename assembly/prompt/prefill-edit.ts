@@ -135,12 +135,14 @@ function isReplaced(): bool {
 }
 
 // What findParams found of a prefill endpoint's answer.
-/** No whole JSON object, or no such member, or one that is no object. */
+/** No whole JSON object, or a member that is no object. */
 export const PARAMS_BAD: u32 = 0;
 /** An object: paramsPtr(). */
 export const PARAMS_FOUND: u32 = 1;
 /** null: the endpoint has nothing to hand over, as for a prompt of less than a block. */
 export const PARAMS_NONE: u32 = 2;
+/** There is no such member. */
+export const PARAMS_MISSING: u32 = 3;
 
 let paramsAt: usize = 0;
 let paramsBytes: u32 = 0;
@@ -158,7 +160,8 @@ export function findParams(ptr: usize, bytes: u32): u32 {
     from = memberValue();
     to = memberEnd();
   }
-  if (!membersClosed() || from == 0) return PARAMS_BAD;
+  if (!membersClosed()) return PARAMS_BAD;
+  if (from == 0) return PARAMS_MISSING;
   if (load<u8>(from) == 0x6e) return PARAMS_NONE;
   if (load<u8>(from) != 0x7b || !isWholeJson(from, <u32>(to - from))) return PARAMS_BAD;
   // In front of the value are at least a brace or comma and the name itself, and behind it a brace.

@@ -191,6 +191,8 @@ describe.each(ENVOY_VERSIONS)("a prefill that fails, on Envoy %s", (version) => 
     expect(received(decoders)[0]).not.toContain("kv_transfer_params");
     const { counters } = await settled(gateway);
     expect([counters["prefillFailures"], counters["prefillFallbacks"]]).toEqual([0, 0]);
+    expect(counters["prefillsWithoutParameters"]).toBe(1);
+    await until("it is counted", async () => (await gateway.metric("epp_prefill_nothing_total")) === 1);
   });
 });
 

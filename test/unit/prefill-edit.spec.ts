@@ -1,6 +1,7 @@
 // Edits of the bodies of a disaggregated call, in memory: at every length, and what is no whole object.
 import {
   PARAMS_BAD,
+  PARAMS_MISSING,
   PARAMS_FOUND,
   PARAMS_NONE,
   PREFILL_ROOM,
@@ -118,7 +119,7 @@ describe("a prefill endpoint's parameters", () => {
     expect<u32>(findParams(body, put('{"kv_transfer_params":null}'))).toBe(PARAMS_NONE);
     expect<u32>(findParams(body, put('{"kv_transfer_params":[]}'))).toBe(PARAMS_BAD);
     expect<u32>(findParams(body, put('{"kv_transfer_params":"{}"}'))).toBe(PARAMS_BAD);
-    expect<u32>(findParams(body, put('{"other":{}}'))).toBe(PARAMS_BAD);
+    expect<u32>(findParams(body, put('{"other":{}}'))).toBe(PARAMS_MISSING);
     expect<u32>(findParams(body, put("[]"))).toBe(PARAMS_BAD);
     for (let i = 0; i < 5; i++) {
       const broken = ['{"a":}', "{]", '{"a":"\\x"}', '{"a" 1}', '{"a":1,}'][i];

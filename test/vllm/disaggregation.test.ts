@@ -66,6 +66,29 @@ describe("a prompt that one engine computes and another answers", () => {
     });
   });
 
+  it("is handed over in Anthropic's API too", async () => {
+    const [prefiller, decoder] = servers as [Vllm, Vllm];
+    const path = "/v1/messages";
+    const message = (seed: number): Fields => ({
+      model: MODEL,
+      messages: [{ role: "user", content: prose(seed, 200) }],
+      max_tokens: 24,
+      temperature: 0,
+    });
+    await withFleet(servers, { pluginConfig: INLINE, labels: LABELS }, async ({ ask, counters }) => {
+      const pulled = await metricOf(decoder, "vllm:external_prefix_cache_hits_total");
+      const reply = await ask(path, message(2_050));
+      expect(reply.status, reply.text).toBe(200);
+      const hits = (await metricOf(decoder, "vllm:external_prefix_cache_hits_total")) - pulled;
+      expect(hits).toBeGreaterThan(100);
+      const { content, kv_transfer_params: shown } = JSON.parse(reply.text);
+      expect(content).toEqual(JSON.parse((await askServer(prefiller, path, message(2_050))).text).content);
+      expect(shown).toBeUndefined();
+      const { promptsDisaggregated, prefillFailures, prefillsWithoutParameters } = await counters();
+      expect([promptsDisaggregated, prefillFailures, prefillsWithoutParameters]).toEqual([1, 0, 0]);
+    });
+  });
+
   it("is computed by the decoder when the prefiller dies, and the client never sees it", async () => {
     const [prefiller, decoder] = servers as [Vllm, Vllm];
     await withFleet(servers, { pluginConfig: INLINE, labels: LABELS }, async ({ ask, counters, monitor }) => {
