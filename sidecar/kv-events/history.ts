@@ -133,7 +133,7 @@ export class EventHistory {
   async recover(ask: AskReplay | null, cause: Cause, seen?: SeenBatch): Promise<void> {
     const isAnswered = ask !== null && (await this.replayAll(ask, cause));
     if (this.context.signal.aborted) return;
-    if (!isAnswered) this.goOnUnanswered(ask !== null, cause);
+    if (!isAnswered) this.goOnUnanswered(cause);
     if (seen === undefined) return;
     const verdict = this.position.judge({ sequence: seen.sequence, timeSeconds: seen.batch.timeSeconds });
     if (verdict === "duplicate") return;
@@ -141,10 +141,13 @@ export class EventHistory {
     await this.apply(seen.sequence, seen.batch);
   }
 
-  /** Over a new connection nobody knows what was missed; over the old one the numbers tell. */
-  private goOnUnanswered(wasAsked: boolean, cause: Cause): void {
+  /**
+   * Over a new connection nobody knows what was missed, nor whether it is the same engine: another one's numbers may go
+   * on where the old one's ended. Over the old connection the numbers tell.
+   */
+  private goOnUnanswered(cause: Cause): void {
     if (this.position.anchor === null) this.context.state.fault("history-lost");
-    else if (wasAsked && cause === "connected") this.loseHistory(this.position.next);
+    else if (cause === "connected") this.loseHistory(this.position.next);
   }
 
   /** @returns false: nobody answered */

@@ -262,6 +262,19 @@ describe("a history without replays", () => {
     expect([it.outcome, it.history.counts.restarts]).toEqual(["EXACT 1", 1]);
   });
 
+  it("does not trust what it had over a new connection, where the same numbers may be another engine's", async () => {
+    for (const first of [0, 2, 4]) {
+      const it = subject(false);
+      await it.recover(null, "connected");
+      await it.live(new FakeEngine(), 0, 1);
+      expect(it.outcome).toBe("EXACT 2");
+      await it.recover(null, "connected");
+      expect(it.outcome).toBe("DEGRADED(history-lost) 0");
+      await it.live(new FakeEngine(2_000), first);
+      expect([first, it.outcome]).toEqual([first, first === 0 ? "EXACT 1" : "DEGRADED(history-lost) 1"]);
+    }
+  });
+
   it("passes over a batch that cannot be read, and says so", async () => {
     const it = subject(false);
     await it.live(new FakeEngine(), 0);
