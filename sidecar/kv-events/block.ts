@@ -50,12 +50,20 @@ export class Block {
     this.others[at]! += count;
   }
 
-  /** Copies in a tier, over all groups. */
-  heldBy(tier: number): number {
-    let sum = this.copies(0, tier);
-    if (this.others === null) return sum;
-    for (let i = tier; i < this.others.length; i += TIERS.length) sum += this.others[i]!;
-    return sum;
+  /** Copies in a tier of the one of `groups` that has fewest; 0 without groups. */
+  heldBy(tier: number, groups: readonly number[]): number {
+    if (groups.length === 1) return this.copies(groups[0]!, tier);
+    let least = groups.length === 0 ? 0 : Number.POSITIVE_INFINITY;
+    for (const group of groups) least = Math.min(least, this.copies(group, tier));
+    return least;
+  }
+
+  /** All copies of a group are gone. */
+  dropGroup(group: number): void {
+    for (let tier = 0; tier < TIERS.length; tier++) {
+      const copies = this.copies(group, tier);
+      if (copies > 0) this.addCopies(group, tier, -copies);
+    }
   }
 
   get isHeld(): boolean {

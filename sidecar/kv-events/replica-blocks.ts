@@ -45,12 +45,15 @@ export interface ViewOptions {
 /**
  * The view of one engine. An engine may hold the same content several times and says so each time, so copies are
  * counted by (hash, group, tier). Groups without full attention are left out: what they hold tells nothing of a
- * prefix. A block that is gone stays known while blocks that descend from it are held.
+ * prefix. Of those with it all have to hold a block: an engine looks for a prefix in each (vllm/v1/core,
+ * find_longest_cache_hit). A block that is gone stays known while blocks that descend from it are held.
  */
 export class ReplicaBlocks {
   readonly counts: BlockCounts = { stored: 0, removed: 0, cleared: 0, unmatched: 0, ignored: 0 };
   private readonly blocks = new Map<BlockHash, Block>();
   private readonly roots = new ChainRoots();
+  /** Groups that stored something, as far as they have full attention. */
+  private groups: readonly number[] = [];
   /** Groups that said to be of another kind than full attention: their removals do not say it again. */
   private readonly otherGroups = new Set<number>();
   private readonly texts = new BlockTexts();
@@ -99,6 +102,7 @@ export class ReplicaBlocks {
   clear(): void {
     this.blocks.clear();
     this.texts.clear();
+    this.groups = [];
     this.otherGroups.clear();
     this.options.sink.cleared(this.options.replica);
   }
@@ -107,7 +111,7 @@ export class ReplicaBlocks {
   forEachHeld(visit: (hash: BlockHash, tier: Tier, copies: number, block: CachedBlock | null) => void): void {
     for (const block of this.blocks.values()) {
       TIERS.forEach((tier, index) => {
-        const copies = block.heldBy(index);
+        const copies = block.heldBy(index, this.groups);
         if (copies > 0) visit(block.hash, tier, copies, asPlaced(block));
       });
     }
@@ -115,11 +119,15 @@ export class ReplicaBlocks {
 
   private *store(event: BlockStored): Generator<void> {
     this.counts.stored += 1;
-    if (!isFullAttention(event.groupKind)) this.otherGroups.add(event.group);
+    if (!isFullAttention(event.groupKind)) {
+      this.otherGroups.add(event.group);
+      if (this.groups.includes(event.group)) yield* this.leaveOut(event.group);
+    }
     if (event.tier === null || this.otherGroups.has(event.group)) {
       this.counts.ignored += 1;
       return;
     }
+    if (!this.groups.includes(event.group)) yield* this.regroup([...this.groups, event.group]);
     const tier = TIERS.indexOf(event.tier);
     let parent = event.parent === null ? null : (this.blocks.get(event.parent) ?? null);
     let hasPlace = event.tokens.length > 0 && (event.parent === null || asPlaced(parent) !== null);
@@ -135,6 +143,39 @@ export class ReplicaBlocks {
       parent = block;
       if (index % PART_BLOCKS === PART_BLOCKS - 1) yield;
     }
+  }
+
+  /** Other groups than before have to hold a block: tells of those that this changes. */
+  private *regroup(groups: readonly number[]): Generator<void> {
+    const before = this.groups;
+    this.groups = groups;
+    let seen = 0;
+    for (const block of this.blocks.values()) {
+      TIERS.forEach((tier, i) => {
+        const was = block.heldBy(i, before) > 0;
+        if (block.root !== null && was !== block.heldBy(i, groups) > 0) this.tell(block, tier, !was);
+      });
+      seen += 1;
+      if (seen % PART_BLOCKS === 0) yield;
+    }
+  }
+
+  /** A group was taken for one with full attention until it said what it is. */
+  private *leaveOut(group: number): Generator<void> {
+    yield* this.regroup(this.groups.filter((one) => one !== group));
+    let seen = 0;
+    for (const block of this.blocks.values()) {
+      block.dropGroup(group);
+      this.forgetUnused(block);
+      seen += 1;
+      if (seen % PART_BLOCKS === 0) yield;
+    }
+  }
+
+  private tell(block: Block, tier: Tier, isHeld: boolean): void {
+    const { sink, replica } = this.options;
+    if (isHeld) sink.stored(replica, block as CachedBlock, tier);
+    else sink.removed(replica, block as CachedBlock, tier);
   }
 
   private blockOf(hash: BlockHash): Block | null {
@@ -176,7 +217,7 @@ export class ReplicaBlocks {
   /** Tells of the tiers that hold a block since before its place was known. */
   private tellHeld(block: Block): void {
     TIERS.forEach((tier, i) => {
-      if (block.heldBy(i) > 0) this.options.sink.stored(this.options.replica, block as CachedBlock, tier);
+      if (block.heldBy(i, this.groups) > 0) this.tell(block, tier, true);
     });
   }
 
@@ -230,9 +271,10 @@ export class ReplicaBlocks {
   }
 
   private addCopy(block: Block, tier: number, group: number): void {
+    const wasHeld = block.heldBy(tier, this.groups) > 0;
     block.addCopies(group, tier, 1);
-    if (block.root === null || block.heldBy(tier) !== 1) return;
-    this.options.sink.stored(this.options.replica, block as CachedBlock, TIERS[tier]!);
+    if (block.root === null || wasHeld || block.heldBy(tier, this.groups) === 0) return;
+    this.tell(block, TIERS[tier]!, true);
   }
 
   private *remove(event: BlockRemoved): Generator<void> {
@@ -249,11 +291,10 @@ export class ReplicaBlocks {
         this.counts.unmatched += 1;
         continue;
       }
+      const wasHeld = block.heldBy(tier, this.groups) > 0;
       block.addCopies(event.group, tier, -1);
-      if (block.heldBy(tier) > 0) continue;
-      if (block.root !== null) {
-        this.options.sink.removed(this.options.replica, block as CachedBlock, event.tier);
-      }
+      if (block.heldBy(tier, this.groups) > 0) continue;
+      if (block.root !== null && wasHeld) this.tell(block, event.tier, false);
       this.forgetUnused(block);
     }
   }

@@ -147,14 +147,67 @@ describe("copies", () => {
     const view = makeView();
     view.blocks.apply(storedEvent("a", "wx"));
     view.blocks.apply(storedEvent("a", "wx", { group: 1, groupKind: "sliding_window" }));
-    view.blocks.apply(storedEvent("a", "wx", { group: 2 }));
     view.blocks.apply(storedEvent("a", "wx", { tier: null }));
     view.blocks.apply(removedEvent("a", "gpu", 1));
-    view.blocks.apply(removedEvent("a", "gpu", 0));
     expect(view.sink.take()).toEqual(["stored gpu wx"]);
-    view.blocks.apply(removedEvent("a", "gpu", 2));
+    view.blocks.apply(removedEvent("a", "gpu", 0));
     expect(view.sink.take()).toEqual(["removed gpu wx"]);
     expect(view.blocks.counts).toMatchObject({ ignored: 3, unmatched: 0 });
+  });
+
+  it("of several groups with full attention count where all of them have one, as engines look in all", () => {
+    const view = makeView();
+    view.blocks.apply(storedEvent("ab", "wxyz"));
+    expect(view.sink.take()).toEqual(["stored gpu wx", "stored gpu yz"]);
+    view.blocks.apply(storedEvent("a", "wx", { group: 2 }));
+    expect(view.sink.take()).toEqual(["removed gpu wx", "removed gpu yz", "stored gpu wx"]);
+    view.blocks.apply(storedEvent("b", "yz", { group: 2, parent: "a" }));
+    expect(view.sink.take()).toEqual(["stored gpu yz"]);
+    view.blocks.apply(storedEvent("b", "", { group: 2, tier: "cpu" }));
+    view.blocks.apply(removedEvent("b", "gpu", 2));
+    view.blocks.apply(removedEvent("b", "gpu", 0));
+    view.blocks.apply(removedEvent("a", "gpu", 0));
+    expect(view.sink.take()).toEqual(["removed gpu yz", "removed gpu wx"]);
+    expect([view.blocks.size, view.sink.held.size]).toEqual([2, 0]);
+    view.blocks.apply(storedEvent("ab", "wxyz"));
+    expect(view.sink.take()).toEqual(["stored gpu wx"]);
+    view.blocks.apply({ kind: "cleared" });
+    view.blocks.apply(storedEvent("a", "wx"));
+    expect(view.sink.take()).toEqual(["cleared", "stored gpu wx"]);
+  });
+
+  it("of a group that says only later that it has no full attention are not asked for any more", () => {
+    const view = makeView();
+    view.blocks.apply(storedEvent("ab", "", { group: 1, groupKind: null, tier: "cpu" }));
+    view.blocks.apply(storedEvent("ab", "wxyz"));
+    expect(view.sink.take()).toEqual([]);
+    view.blocks.apply(storedEvent("a", "wx", { group: 1, groupKind: "sliding_window" }));
+    expect(view.sink.take()).toEqual(["stored gpu wx", "stored gpu yz"]);
+  });
+
+  it("of three groups in random order are told where none of the groups lacks one", () => {
+    withSeeds(50, (random) => {
+      const view = makeView();
+      const groups = [0, 1, 2].map(() => new Map<string, number>());
+      const store = (group: number): void => {
+        view.blocks.apply(storedEvent("ab", "wxyz", { group }));
+        for (const name of "ab") groups[group]!.set(name, (groups[group]!.get(name) ?? 0) + 1);
+      };
+      // All groups store in an engine's first step.
+      for (const group of groups.keys()) store(group);
+      for (let step = 0; step < 80; step++) {
+        const group = between(random, 0, 2);
+        const name = random() < 0.5 ? "a" : "b";
+        if (random() < 0.5) {
+          store(group);
+        } else {
+          view.blocks.apply(removedEvent(name, "gpu", group));
+          groups[group]!.set(name, Math.max(0, groups[group]!.get(name)! - 1));
+        }
+        const expected = [..."ab"].filter((one) => groups.every((copies) => copies.get(one)! > 0));
+        expect([...view.sink.held.keys()].map(({ hash }) => hash).sort()).toEqual(expected);
+      }
+    });
   });
 
   it("beyond the limit are left out, and the view says so until it is empty", () => {
