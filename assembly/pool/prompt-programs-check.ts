@@ -87,7 +87,7 @@ function header(name: string, value: f64, expected: string): bool {
 function checkProgram(ptr: usize, bytes: u32, index: u32): bool {
   const program = programAt(ptr, index);
   const flags = load<u32>(program, PROGRAM_AT_FLAGS);
-  if (flags > <u32>PROGRAM_FLAGS) return fault("programs", index, "flags", flags, "at most 255");
+  if (flags > <u32>PROGRAM_FLAGS) return fault("programs", index, "flags", flags, "at most 511");
   for (let i: u32 = 0; i < <u32>PROGRAM_LITERALS; i++) {
     const offset = load<u32>(literalAt(program, i));
     const length = load<u32>(literalAt(program, i), 4);

@@ -35,6 +35,8 @@ export const FIELD_SAMPLING: u8 = 8;
 export const FIELD_LORA: u8 = 9;
 /** Who asks. */
 export const FIELD_USER: u8 = 10;
+/** What is to follow a completion: SGLang writes it into the prompt (srt/parser/code_completion_parser.py). */
+export const FIELD_SUFFIX: u8 = 11;
 export const FIELD_INGREDIENT: u8 = 16;
 
 // Ingredients: fields beside the prompt's text that change what the engine computes for it. Their order in
@@ -115,6 +117,7 @@ function ownField(api: u32, ptr: usize, bytes: u32): u8 {
     case API_COMPLETIONS:
     case API_COMPLETIONS_RENDER:
       if (isWord(ptr, bytes, "max_tokens")) return FIELD_MAX_TOKENS;
+      if (isWord(ptr, bytes, "suffix")) return FIELD_SUFFIX;
       return isWord(ptr, bytes, "prompt") ? FIELD_PROMPT : FIELD_NONE;
     case API_ANTHROPIC_MESSAGES:
     case API_ANTHROPIC_COUNT_TOKENS:

@@ -1,7 +1,9 @@
 // Everything beside the prompt's text that changes its prefix keys, as hashes, wherever it stands in the body.
 import { chainBoundary } from "../prefix/chain";
 import { mixPair } from "../text/hash";
+import { ascii, textBytes } from "../text/text";
 import { API_ANTHROPIC_MESSAGES, API_CHAT, API_CHAT_RENDER, API_RESPONSES, API_SGLANG_GENERATE } from "./api";
+import { digestOf } from "./digest";
 import {
   INGREDIENT_CHAT_TEMPLATE,
   INGREDIENT_CONTINUE,
@@ -31,6 +33,7 @@ import {
   renderOf,
   setFlag,
 } from "./layout";
+import { renderNoCalls } from "./render";
 import { RENDER_MEMBER, renderBreak } from "./render-layout";
 import { renderIngredient } from "./render-outcome";
 
@@ -50,11 +53,17 @@ export const JSON_NULL: u32 = 5;
 export const JSON_ARRAY: u32 = 6;
 export const JSON_OBJECT: u32 = 7;
 
+const TOOL_CALLS = ascii("tool_calls");
+const TOOL_CALLS_HASH = digestOf(TOOL_CALLS, textBytes(TOOL_CALLS));
+
 /** A value of kind `kind` with hash `hash` is complete. 0 and null count as absent. */
 export function deliver(record: usize, target: u32, kind: u32, hash: u64): void {
   if (kind == JSON_NULL) hash = 0;
   if (target == TARGET_TAG) {
-    if (hash != 0) addToTag(record, mixPair(load<u64>(record, AT_KEY_HASH), hash));
+    const name = load<u64>(record, AT_KEY_HASH);
+    if (hash != 0) addToTag(record, mixPair(name, hash));
+    else if (kind == JSON_ARRAY && renderOf(record) != 0 && name == TOOL_CALLS_HASH)
+      renderNoCalls(renderOf(record));
   } else if (target == TARGET_LORA) {
     store<u64>(record, hash, AT_LORA);
   } else if (target < INGREDIENTS_MAX) {

@@ -41,6 +41,11 @@ export function renderField(render: usize, ptr: usize, bytes: u32): void {
   if (isKeyed || isText) store<u8>(render, RENDER_FIELD, R_BODY);
 }
 
+/** Notes a completion's suffix that is not empty. */
+export function renderSuffix(render: usize): void {
+  store<u8>(render, RENDER_FIELD, R_BODY);
+}
+
 /**
  * Notes the ingredient `index` (fields.ts) with its hash; of several the last one counts. `isGiven`: it is neither
  * null nor what the engine does without it; `isText`: it is a string. An empty list of tools is no default: templates

@@ -4,6 +4,7 @@
 // certainty breaks the rendering, and the request goes by the approximate index: a wrong text would be a wrong match.
 // Chat and completions only; the readers of the body call what stands here where a render record is set.
 import {
+  PROGRAM_EDITS_CALLS,
   PROGRAM_EDITS_EDGES_SYSTEM,
   PROGRAM_EDITS_EMPTY,
   PROGRAM_EDITS_THINKING,
@@ -164,6 +165,13 @@ function once(render: usize, at: usize, member: u8): void {
   const had = load<u8>(render + at);
   if ((had & member) != 0) renderBreak(render, RENDER_MEMBER);
   store<u8>(render + at, had | member);
+}
+
+/** A list of tool calls in a message that has none. Of calls there is no rendering at all. */
+export function renderNoCalls(render: usize): void {
+  if (isBroken(render) || !isUnchanged(render)) return;
+  const flags = programFlags(poolOf(render), programOf(render));
+  if ((flags & PROGRAM_EDITS_CALLS) != 0) renderBreak(render, RENDER_MEMBER);
 }
 
 /** The role of the open message, by the digest of its name. */

@@ -10,6 +10,7 @@ import {
   FIELD_LORA,
   FIELD_MODEL,
   FIELD_PROMPT,
+  FIELD_SUFFIX,
   FIELD_USER,
   INGREDIENT_SALT,
   INGREDIENT_SYSTEM,
@@ -71,7 +72,7 @@ import {
 } from "./layout";
 import { USER_HASH, renderContent, renderPartType, renderRole } from "./render";
 import { RENDER_CONTENT, renderBreak } from "./render-layout";
-import { renderSalt } from "./render-outcome";
+import { renderSalt, renderSuffix } from "./render-outcome";
 import { renderText } from "./render-walk";
 import { isNestedList } from "./scope";
 import { wordAdd, wordEnd, wordPtr } from "./word";
@@ -131,6 +132,8 @@ function bodyString(record: usize, ptr: usize, len: u32, isFirst: bool, isLast: 
   } else if (field == FIELD_LORA) {
     if (isLast) deliver(record, TARGET_LORA, JSON_STRING, digestEnd(record, ptr, len));
     else digestAdd(record, ptr, len);
+  } else if (field == FIELD_SUFFIX) {
+    if (len > 0 && renderOf(record) != 0) renderSuffix(renderOf(record));
   } else if (field == FIELD_INPUT_IDS && isLast) {
     beginPrompt(record);
     setFlag(record, FLAG_INPUT_IDS);

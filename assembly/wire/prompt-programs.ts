@@ -72,8 +72,10 @@ export const PROGRAM_EDITS_EDGES_USER = 32;
 export const PROGRAM_EDITS_EDGES_ASSISTANT = 64;
 /** An empty content (after its trim) changes what stands around it: a request with one is not rendered. */
 export const PROGRAM_EDITS_EMPTY = 128;
+/** A message with an empty list of tool calls is rendered otherwise than one without: such a request is not rendered. */
+export const PROGRAM_EDITS_CALLS = 256;
 /** All flags; a program with others is refused. */
-export const PROGRAM_FLAGS = 255;
+export const PROGRAM_FLAGS = 511;
 
 /** Flag of a model: a LoRA adapter, whose name is the root of its keys; else a name of the base model. */
 export const MODEL_IS_ADAPTER = 1;

@@ -48,7 +48,9 @@ function wholeContent({ content, others = {} }: TemplateMessage): readonly Templ
     const text = others[field];
     if (typeof text === "string") parts.unshift({ text: `${text}\n` });
   }
-  if (others["tool_calls"] !== undefined) parts.push({ text: JSON.stringify(others["tool_calls"]) });
+  // An empty list is none (vllm/renderers/chat_utils.py, _postprocess_messages).
+  const calls = others["tool_calls"];
+  if (Array.isArray(calls) && calls.length > 0) parts.push({ text: JSON.stringify(calls) });
   return parts;
 }
 

@@ -47,7 +47,18 @@ export function conversationsFor({ literals }: PromptProgram, random: () => numb
   for (let extra = 0; all.length > 0 && extra < EXTRA_CONVERSATIONS; extra++) {
     conversations.push(texts.conversation(texts.pick(all), STRICT));
   }
+  const answered = all.filter((roles) => roles.includes("assistant"));
+  if (answered.length > 0) {
+    conversations.push(withNoCalls(texts.conversation(texts.pick(answered), ["plain"])));
+  }
   return conversations;
+}
+
+/** The conversation with an empty list of tool calls in each of the assistant's messages. */
+export function withNoCalls(messages: readonly Message[]): Message[] {
+  return messages.map((message) =>
+    message.role === "assistant" ? { ...message, hasNoCalls: true } : message,
+  );
 }
 
 /** Whether text prompts come out as the program says; a prompt that the server refuses says nothing. */

@@ -47,7 +47,8 @@ async function explain(
 }
 
 /** Sets the flag by which no such content is rendered, or gives up contents of the role. */
-function explainContent(draft: ProgramDraft, { role, content }: Message): void {
+function explainContent(draft: ProgramDraft, { role, content, hasNoCalls = false }: Message): void {
+  if (hasNoCalls && draft.set(wire.PROGRAM_EDITS_CALLS)) return;
   if (typeof content !== "string") {
     draft.giveUp(wire.PROMPT_PART_JOIN, "contents-edited");
     return;

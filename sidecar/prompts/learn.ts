@@ -1,6 +1,6 @@
 // Learns the program of a chat template from what a server makes of conversations whose contents are known.
 import * as wire from "../../assembly/wire/prompt-programs.ts";
-import { completionsMatch, mismatchOf } from "./check.ts";
+import { completionsMatch, mismatchOf, withNoCalls } from "./check.ts";
 import { correct } from "./correct.ts";
 import { holdsPresent } from "./dates.ts";
 import { ProgramDraft } from "./draft.ts";
@@ -87,6 +87,7 @@ class Learning {
     for (const role of ["system", "user"] as const) {
       if (!(await this.keeps(role, [...THOUGHTS, ...COMMANDS]))) draft.giveUpRole(role, "contents-edited");
     }
+    if (!(await this.keepsCalls())) draft.set(wire.PROGRAM_EDITS_CALLS);
     await this.learnJoin();
     await correct(this.renderer, draft, this.context.random);
     await this.learnCompletion();
@@ -171,6 +172,16 @@ class Learning {
         const messages = this.draft.conversation(roles, role, make);
         if ((await mismatchOf(this.renderer, this.draft.program, messages)) !== null) return false;
       }
+    }
+    return true;
+  }
+
+  /** Whether answers with an empty list of tool calls come out as those without one. */
+  private async keepsCalls(): Promise<boolean> {
+    const { draft } = this;
+    for (const roles of draft.contexts("assistant")) {
+      const messages = withNoCalls(draft.conversation(roles, null, (word) => word));
+      if ((await mismatchOf(this.renderer, draft.program, messages)) !== null) return false;
     }
     return true;
   }

@@ -9,6 +9,8 @@ export type Role = (typeof ROLES)[number];
 export interface Message {
   readonly role: Role;
   readonly content: string | readonly string[];
+  /** It is sent with an empty list of tool calls, as clients give back what servers answered. */
+  readonly hasNoCalls?: boolean;
 }
 
 /** A template as assembly/wire/prompt-programs.ts has it. */
@@ -148,7 +150,9 @@ export function renderCompletion({ literals }: PromptProgram, prompt: string): B
   return literal === null ? null : Buffer.concat([literal, Buffer.from(prompt)]);
 }
 
-function contentBytes({ flags, literals }: PromptProgram, { role, content }: Message): Buffer | null {
+function contentBytes({ flags, literals }: PromptProgram, message: Message): Buffer | null {
+  const { role, content, hasNoCalls = false } = message;
+  if (hasNoCalls && (flags & wire.PROGRAM_EDITS_CALLS) !== 0) return null;
   let text: string;
   if (typeof content === "string") {
     text = content;

@@ -50,9 +50,10 @@ export class HttpRenderer implements Renderer {
   async chat(messages: readonly Message[]): Promise<Uint8Array | null> {
     const body = {
       model: this.model,
-      messages: messages.map(({ role, content }) => ({
+      messages: messages.map(({ role, content, hasNoCalls = false }) => ({
         role,
         content: typeof content === "string" ? content : content.map((text) => ({ type: "text", text })),
+        ...(hasNoCalls ? { tool_calls: [] } : {}),
       })),
     };
     if (this.hasRenderPath) {

@@ -3,7 +3,7 @@ import { Client } from "undici";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import * as wire from "../../assembly/wire/prompt-programs.ts";
 import { encodePrompts } from "../../sidecar/prompts/encode.ts";
-import { renderChat, renderCompletion } from "../../sidecar/prompts/program.ts";
+import { type Message, renderChat, renderCompletion } from "../../sidecar/prompts/program.ts";
 import { adapter, base, tagged } from "../unit/support/prompt-renderer.ts";
 import { open, PROTOCOLS, type Reply, type RequestOptions, send } from "./clients.ts";
 import { ENVOY_VERSIONS, type Gateway, POOL, startGateway, until } from "./harness.ts";
@@ -112,7 +112,7 @@ describe.each(ENVOY_VERSIONS)("a rendered prompt on Envoy %s", (version) => {
     send(gateway.url, { path, method: "POST", headers: { "x-epp-explain": "1" }, body, ...options });
   const chat = (messages: unknown, fields: object = {}, options: RequestOptions = {}): Promise<Reply> =>
     post(CHAT_PATH, { model: "m", messages, ...fields }, options);
-  const renderedOf = (messages: ReturnType<typeof talk>): Buffer => renderChat(PROGRAM, messages)!;
+  const renderedOf = (messages: readonly Message[]): Buffer => renderChat(PROGRAM, messages)!;
 
   /** Tells that the replica holds the first `cells` cells of a text: 10 tokens each and an odd number of more. */
   async function hold(replica: number, bytes: Buffer, cells: number, root?: bigint): Promise<number> {
@@ -180,6 +180,32 @@ describe.each(ENVOY_VERSIONS)("a rendered prompt on Envoy %s", (version) => {
     const tokens = await hold(1, renderCompletion(PROGRAM, prompt)!, 20);
     expectExact(await post(COMPLETIONS_PATH, { model: "m", prompt }), 1, tokens);
     expectExact(await post(COMPLETIONS_PATH, { model: "m", prompt: [prompt] }), 1, tokens);
+  });
+
+  it("of a completion with a suffix, which engines write into the prompt, goes by the approximate index", async () => {
+    const prompt = ` ${text("fill in", 1_500)}`;
+    const tokens = await hold(1, renderCompletion(PROGRAM, prompt)!, 20);
+    const complete = (fields: object): Promise<Reply> =>
+      post(COMPLETIONS_PATH, { model: "m", prompt, ...fields });
+    for (const suffix of ["", null]) expectExact(await complete({ suffix }), 1, tokens);
+    const { index } = explained(await complete({ suffix: "}\n" }));
+    expect(Object.values(index)).toEqual(["approximate", "approximate", "approximate"]);
+  });
+
+  it("with an empty list of tool calls is one without, unless the template tells them apart", async () => {
+    const turns = [
+      ...talk("calls"),
+      { role: "assistant" as const, content: "yes" },
+      ...talk("more").slice(1),
+    ];
+    const sent = turns.map((turn) => (turn.role === "assistant" ? { ...turn, tool_calls: [] } : turn));
+    const tokens = await hold(0, renderedOf(turns), 40);
+    expectExact(await chat(sent), 0, tokens);
+    onTestFinished(async () => void (await pushPrompts(gateway, MODELS)));
+    await pushPrompts(gateway, [base("m", { ...PROGRAM, flags: PROGRAM.flags | wire.PROGRAM_EDITS_CALLS })]);
+    expectExact(await chat(turns), 0, tokens);
+    const { index } = explained(await chat(sent));
+    expect(Object.values(index)).toEqual(["approximate", "approximate", "approximate"]);
   });
 
   it("is another one with an adapter, and with a salt", async () => {

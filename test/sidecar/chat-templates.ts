@@ -18,11 +18,13 @@ export class TemplateRenderer implements Renderer {
   /**
    * @param join between text parts; null = lists are refused
    * @param bos the tokenizer's own start of a text prompt
+   * @param callsReplaceText an answer with tool calls has no text, though there be none of them (DeepSeek V3 on SGLang)
    */
   constructor(
     public template: Template,
     private readonly join: string | null = "\n",
     private readonly bos = "",
+    private readonly callsReplaceText = false,
   ) {}
 
   async chat(messages: readonly Message[]): Promise<Uint8Array | null> {
@@ -40,7 +42,9 @@ export class TemplateRenderer implements Renderer {
     return Buffer.from(this.bos + prompt);
   }
 
-  private turn({ role, content }: Message): Turn {
+  /** @param hasNoCalls the message has an empty list of tool calls, which most engines and templates leave out */
+  private turn({ role, content, hasNoCalls = false }: Message): Turn {
+    if (hasNoCalls && this.callsReplaceText) return { role, content: "" };
     if (typeof content === "string") return { role, content };
     if (this.join === null) throw new TemplateError("content is a list");
     // As vLLM joins the parts that are not empty.

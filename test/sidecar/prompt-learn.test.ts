@@ -1,6 +1,7 @@
 // Learning programs from templates in the shapes of well-known ones: what reduces, what does not, and why.
 import { describe, expect, it } from "vitest";
 import * as wire from "../../assembly/wire/prompt-programs.ts";
+import { holds } from "../../sidecar/prompts/check.ts";
 import { holdsPresent } from "../../sidecar/prompts/dates.ts";
 import { type Learnt, learnProgram } from "../../sidecar/prompts/learn.ts";
 import { PECULIARITIES, ProbeTexts } from "../../sidecar/prompts/probe-texts.ts";
@@ -152,6 +153,18 @@ describe(`a template, seed ${SEED}`, () => {
     }
     expect(rendered).toBeGreaterThan(0);
     expect(renderCompletion(learnt.program, " a")!.toString()).toBe("<s> a");
+  });
+
+  it("that leaves out the text of answers with an empty list of tool calls renders none of these", async () => {
+    const renderer = new TemplateRenderer(TEMPLATES.chatml, "\n", "", true);
+    const { program, reason } = await learn(renderer);
+    expect([program.flags, reason]).toEqual([wire.PROGRAM_EDITS_CALLS, null]);
+    const answer = { role: "assistant" as const, content: "a" };
+    expect(renderChat(program, [answer])).not.toBeNull();
+    expect(renderChat(program, [{ ...answer, hasNoCalls: true }])).toBeNull();
+    const { program: plain } = await learn(new TemplateRenderer(TEMPLATES.chatml));
+    expect(await holds(renderer, program, seeded(SEED))).toBe(true);
+    expect(await holds(renderer, plain, seeded(SEED))).toBe(false);
   });
 
   it("that counts turns is known as far as it does not", async () => {

@@ -55,7 +55,7 @@ describe("the check of prompt programs", () => {
       () => spoilt((bytes) => bytes.writeBigUInt64LE(1n << 48n, wire.PROMPTS_AT_ID)),
       "id: 281474976710656: expected 1 to 281474976710655",
     ],
-    ["a flag of a later version", () => u32(PROGRAM, 256), "programs[0].flags: 256: expected at most 255"],
+    ["a flag of a later version", () => u32(PROGRAM, 512), "programs[0].flags: 512: expected at most 511"],
     [
       "a literal outside",
       () => u32(LITERAL_7, 1e6),

@@ -56,17 +56,17 @@ function program(next: Next): PromptProgram {
 
 function message(next: Next): Message {
   const content = next() < 0.8 ? text(next) : times(1 + upTo(next, 2), () => text(next));
-  return { role: pick(next, ROLES), content };
+  return { role: pick(next, ROLES), content, hasNoCalls: next() < 0.1 };
 }
 
 /** A message as a client may write it. */
-function written(next: Next, { role, content }: Message): string {
+function written(next: Next, { role, content, hasNoCalls }: Message): string {
   const members: [string, unknown][] = [["role", role]];
   if (next() < 0.1) members.push(["name", null]);
   const part = (one: string) =>
     next() < 0.5 ? { type: "text", text: one } : { text: one, type: "text", cache_control: {} };
   members.push(["content", typeof content === "string" ? content : content.map(part)]);
-  if (next() < 0.1) members.push(["tool_calls", []]);
+  if (hasNoCalls) members.push(["tool_calls", []]);
   return `{${members.map(([name, value]) => `${JSON.stringify(name)}:${JSON.stringify(value)}`).join(",")}}`;
 }
 

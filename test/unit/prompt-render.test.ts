@@ -308,6 +308,18 @@ describe("a chat whose template", () => {
     ).toBe("rendered");
   });
 
+  it("edits answers with an empty list of tool calls is given up where there is one", () => {
+    const text = "<s><|user|>\nq<|end|>\n<|assistant|>\na<|end|>\n<|user|>\nx<|end|>\n<|assistant|>\n";
+    const chat = (more: object, cut: number[] | number = []) =>
+      r.chat([user("q"), { ...assistant("a"), ...more }, user("x")], text, {}, cut);
+    between(tagged());
+    for (const more of [{}, { tool_calls: [] }, { tool_calls: null }]) expect(chat(more)).toBe("rendered");
+    between(tagged({}, wire.PROGRAM_EDITS_CALLS));
+    for (const more of [{}, { tool_calls: null }, { annotations: [] }]) expect(chat(more)).toBe("rendered");
+    for (const cut of [[], 1, 2]) expect(chat({ tool_calls: [] }, cut)).toBe("member");
+    expect(r.chat([user("q"), { tool_calls: [], ...assistant("a") }, user("x")])).toBe("member");
+  });
+
   it("edits reasoning is given up where an assistant's content may have some", () => {
     between(tagged({}, wire.PROGRAM_EDITS_THINKING));
     const answers = ["<think>a</think>b", "think>", "a</think>", "</thinkthink>", `${"a>".repeat(40)}think>`];
@@ -349,6 +361,12 @@ describe("a completion", () => {
     expect(r.read(COMPLETIONS, '{"model":"m","prompt":[1,2],"prompt":"x"}', "<s>x", 1)).toBe("rendered");
     expect(r.completion(["a", "b"])).toBe("several");
     expect(r.completion([["a"]])).toBe("several");
+  });
+
+  it("with a suffix is not rendered, unless that is empty", () => {
+    for (const suffix of ["", null]) expect(r.completion("x", "<s>x", { suffix })).toBe("rendered");
+    expect(r.completion("x", "", { suffix: "y" })).toBe("field");
+    expect(r.read(COMPLETIONS, '{"suffix":"yz","model":"m","prompt":"x"}', "", 1)).toBe("field");
   });
 
   it("of token ids, or of messages, is not rendered", () => {
