@@ -4,6 +4,7 @@ import { addressOf, controlPlaceOf } from "./doctor/address.ts";
 import { AdminUnreachableError, collect, type Observation, type Places } from "./doctor/collect.ts";
 import { decodeRetryFindings } from "./doctor/decode-retry-checks.ts";
 import { error, type Finding } from "./doctor/finding.ts";
+import { mirrorFindings } from "./doctor/mirror-checks.ts";
 import { moduleFindings } from "./doctor/module-checks.ts";
 import {
   bufferFindings,
@@ -24,6 +25,7 @@ const CHECKS: readonly ((observation: Observation) => Finding[])[] = [
   bufferFindings,
   routeFindings,
   decodeRetryFindings,
+  mirrorFindings,
   snapshotFindings,
   readinessFindings,
   statisticsFindings,

@@ -38,6 +38,8 @@ export interface RouteUse {
   /** Seconds; null = the connection manager's. */
   readonly idleTimeoutS: number | null;
   readonly retryPolicy: Fields | null;
+  /** Clusters that get a copy of each request, or a header that names them. */
+  readonly mirrors: readonly string[];
   /** request_body_buffer_limit or per_request_buffer_limit_bytes of the route or its virtual host; null = none. */
   readonly bufferLimitBytes: number | null;
   /** Headers removed before the cluster chooses a host. */
@@ -172,12 +174,12 @@ function routesOf(
       const inherited = at(host, "typed_per_filter_config", filterName);
       const enabled = own === undefined ? inherited !== undefined : at(own, "disabled") !== true;
       if (!isFields(action) || (disabled ? !enabled : at(own ?? inherited, "disabled") === true)) return [];
-      return [routeOf(host, route, action, index)];
+      return [routeOf(table!, host, route, action, index)];
     }),
   );
 }
 
-function routeOf(host: unknown, route: unknown, action: Fields, index: number): RouteUse {
+function routeOf(table: Fields, host: unknown, route: unknown, action: Fields, index: number): RouteUse {
   const limits = ["request_body_buffer_limit", "per_request_buffer_limit_bytes"].flatMap((field) =>
     [at(route, field), at(host, field)].map(number),
   );
@@ -193,11 +195,20 @@ function routeOf(host: unknown, route: unknown, action: Fields, index: number): 
     timeoutS: seconds(action["timeout"]) ?? ROUTE_TIMEOUT_DEFAULT_S,
     idleTimeoutS: seconds(action["idle_timeout"]),
     retryPolicy: isFields(retry) ? retry : null,
+    mirrors: mirrorsOf([action, host, table]),
     bufferLimitBytes: known.length > 0 ? Math.max(...known) : null,
     removedHeaders: [route, host].flatMap((part) =>
       list(at(part, "request_headers_to_remove")).map((header) => String(header).toLowerCase()),
     ),
   };
+}
+
+// The innermost list counts, as for Envoy.
+function mirrorsOf(places: readonly unknown[]): string[] {
+  const policies = places
+    .map((place) => list(at(place, "request_mirror_policies")))
+    .find((all) => all.length > 0);
+  return (policies ?? []).map((policy) => String(at(policy, "cluster") ?? at(policy, "cluster_header")));
 }
 
 function clustersOf(action: Fields): string[] {
