@@ -229,14 +229,23 @@ describe.each(ENVOY_VERSIONS)("the bodies of both legs on Envoy %s", (version) =
       expect(both.prefill).toBe(`${PREFILL_BODY}${body.slice(1)}`);
       expect(both.decode).toBe(`{"kv_transfer_params":${PARAMS},${body.slice(1)}`);
     }
+    // With the parameters they are longer than what Envoy would hold of a body that comes.
+    const long = `{"do_remote_prefill":true,"remote_block_ids":[${"123456,".repeat(70_000)}1]}`;
+    gateway.replicas[1]!.behave(answer(200, `{"kv_transfer_params":${long}}`));
+    for (const protocol of PROTOCOLS) {
+      const body = `{"model":"m",${messages(text(protocol, 900_000))}}`;
+      const { decode } = await legs(body, protocol, true, 50_000);
+      expect(decode).toBe(`{"kv_transfer_params":${long},${body.slice(1)}`);
+    }
+    gateway.replicas[1]!.behave(answer(200, REPLY, { "content-type": "application/json" }));
     for (const replica of gateway.replicas) replica.forget();
     const before = (await settled(gateway)).counters["disaggregationsUnfit"]!;
-    const long = `{"model":"m",${messages("x".repeat(1_200_000))}}`;
+    const tooLong = `{"model":"m",${messages("x".repeat(1_200_000))}}`;
     const exchange = open(gateway.url, { path: CHAT_PATH, method: "POST" });
-    for (let at = 0; at < long.length; at += 60_000) await exchange.write(long.slice(at, at + 60_000));
+    for (let at = 0; at < tooLong.length; at += 60_000) await exchange.write(tooLong.slice(at, at + 60_000));
     exchange.end();
     expect((await exchange.reply).status).toBe(200);
-    expect(gateway.replicas[0]!.received[0]!.body.toString()).toBe(long);
+    expect(gateway.replicas[0]!.received[0]!.body.toString()).toBe(tooLong);
     expect(gateway.replicas[1]!.received).toEqual([]);
     expect((await settled(gateway)).counters["disaggregationsUnfit"]).toBe(before + 1);
   });
