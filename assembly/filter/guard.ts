@@ -1,7 +1,7 @@
 // Fields of a body that name a host and memory of another engine: only the gateway may set them.
 //
 // A client that could would make engines fetch from where it likes, or read what is another's. Where prompts are
-// computed elsewhere the whole body is looked through, also what comes after the decision: an engine does not begin
+// computed, or images encoded, elsewhere the whole body is looked through, also what comes after the decision: an engine does not begin
 // with a body that never ends. So are bodies on paths that are not read, if they may be JSON: engines take requests on
 // more paths than these, and by more spellings of one path. What Python takes for JSON and the scanner does not (NaN,
 // UTF-16) would hide such a field: there such a body is refused too.
@@ -20,7 +20,7 @@ import { API_OTHER, apiIsChecked } from "../prompt/api";
 import { checkField, forbiddenBytes, forbiddenPtr } from "../prompt/forbidden";
 import { scannerOf } from "../prompt/layout";
 import { promptBegin } from "../prompt/record";
-import { configPrefillPlan } from "../schema/stage-settings";
+import { configHasStages } from "../schema/stage-settings";
 import { wordAdd, wordEnd, wordPtr } from "../prompt/word";
 import { ascii, textBytes, writeBegin, writeBytes, writeLength, writeText } from "../text/text";
 import { forgetPrefix, releaseReservation } from "./commit";
@@ -46,10 +46,10 @@ const message: usize = memory.data(128);
 
 /**
  * Whether the body of the request at hand, at its headers, is to be looked through though no decision reads it: where
- * prompts are computed elsewhere, if its API is known or it may be JSON.
+ * stages run elsewhere, if its API is known or it may be JSON.
  */
 export function mustGuard(api: u32, config: u32): bool {
-  return configPrefillPlan(config) != 0 && (api != API_OTHER || mayBeJson());
+  return configHasStages(config) && (api != API_OTHER || mayBeJson());
 }
 
 /** Looks through the body from its beginning on. */
@@ -60,7 +60,7 @@ export function beginGuard(stream: usize): void {
 
 /** Looks through what comes of a body behind what its prompt's reader has read. */
 export function guardRest(stream: usize, config: u32): void {
-  if (configPrefillPlan(config) != 0) setFlag(stream, F_GUARDED);
+  if (configHasStages(config)) setFlag(stream, F_GUARDED);
 }
 
 const JSON_NAME = "json";

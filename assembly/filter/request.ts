@@ -26,7 +26,12 @@ import {
   configResponseSampleEvery,
   configRewriteBytesMax,
 } from "../schema/settings";
-import { configPrefillBodyBytesMax, configPrefillPlan, configStageMode } from "../schema/stage-settings";
+import {
+  configHasStages,
+  configPrefillBodyBytesMax,
+  configPrefillPlan,
+  configStageMode,
+} from "../schema/stage-settings";
 import { MODE_INLINE } from "../schema/stages-layout";
 import { COUNT_HEADER_ONLY, COUNT_REQUESTS, COUNT_STREAM_OVERFLOW, countUp } from "./counters";
 import { DECIDED, NONE_ELIGIBLE, NOT_CACHED, NO_SNAPSHOT, decide, decideWithoutStream } from "./decide";
@@ -227,7 +232,7 @@ export function requestBody(stream: usize, config: u32, size: u32, endOfStream: 
   }
   store<u32>(stream, seen, S_SEEN);
   if (!endOfStream && !isPastBudget(stream, config, seen)) return ACTION_PAUSE;
-  const isJson = configPrefillPlan(config) == 0 || seen >= size || guardBytes(stream, seen, size);
+  const isJson = !configHasStages(config) || seen >= size || guardBytes(stream, seen, size);
   if (hasForbidden(stream)) return refuseForbidden(stream);
   if (!isJson) return refuseNoJson(stream);
   return finishBody(stream, config, endOfStream && seen >= size);

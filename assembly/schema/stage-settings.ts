@@ -37,6 +37,11 @@ export function configEncodePlan(config: u32): usize {
   return planPicker(plan) == 0 ? 0 : plan;
 }
 
+/** Whether any stage runs beside decode. */
+export function configHasStages(config: u32): bool {
+  return configPrefillPlan(config) != 0 || configEncodePlan(config) != 0;
+}
+
 /** PLUGIN_*_DECIDER that is asked whether a prompt is computed elsewhere; 0 = it always is (prefill-first). */
 export function configPrefillDecider(config: u32): u32 {
   return load<u32>(slotStages(<usize>config), STAGES_DECIDER);

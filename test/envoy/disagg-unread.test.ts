@@ -1,7 +1,7 @@
 // Fields that only the gateway sets, in bodies that no decision waits for: nothing of the prompt is known, all is looked through.
 import { describe, expect, it, onTestFinished } from "vitest";
 import { open, PROTOCOLS } from "./clients.ts";
-import { DECODE, disaggregation, PREFILL } from "./disagg.ts";
+import { DECODE, disaggregation, ENCODE, PREFILL } from "./disagg.ts";
 import { ENVOY_VERSIONS, type Gateway, startGateway } from "./harness.ts";
 import { endpointStatus, settled, type EndpointStatus } from "./status.ts";
 import { CHAT_PATH, inference, text } from "./support.ts";
@@ -70,6 +70,27 @@ describe.each(ENVOY_VERSIONS)("fields that only the gateway sets, on Envoy %s", 
       const empty = open(gateway.url, { protocol, path: "/v1/models", method: "GET" });
       empty.end();
       expect((await empty.reply).status).toBe(200);
+    }
+    await settled(gateway);
+  });
+
+  it("are refused behind the decision where only images are encoded elsewhere", async () => {
+    const gateway = await startGateway(version, {
+      replicas: 2,
+      snapshot: false,
+      pluginConfig: disaggregation({ decider: "none", encode: true, gateway: { decisionBytesMax: 1024 } }),
+    });
+    onTestFinished(() => gateway.stop());
+    expect((await gateway.push([DECODE, ENCODE])).status).toBe(204);
+    for (const protocol of PROTOCOLS) {
+      for (const [path, body] of [
+        [CHAT_PATH, `{"model":"m",${messages(60_000)},"ec_transfer_params":{}}`],
+        ["/invocations", `{"model":"m",${messages(10)},"ec_transfer_params":{}}`],
+      ] as const) {
+        const reply = await ask(gateway, protocol, path, body);
+        expect([path, reply.status, reply.whole.length]).toEqual([path, 400, 0]);
+        expect(JSON.parse(reply.text).error.message).toContain("ec_transfer_params: only the gateway");
+      }
     }
     await settled(gateway);
   });
