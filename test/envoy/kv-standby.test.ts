@@ -1,9 +1,14 @@
 // Several sidecars on one gateway: one brings the pool, the others stand by and take over when it falls silent or stops.
 import { describe, expect, it } from "vitest";
+import { KV_CELL_BYTES } from "../../assembly/wire/kv-deltas.ts";
 import type { Sidecar } from "../../sidecar/app.ts";
 import { send as sendTo } from "../sim/support/replica.ts";
 import { ENVOY_VERSIONS, until } from "./harness.ts";
-import { ask, setUp } from "./kv-sidecars.ts";
+import { ask, cellsOf, setUp } from "./kv-sidecars.ts";
+
+const PROMPT = "one for all ".repeat(100);
+/** Cells of it at least, as engines keep whole blocks alone: only with both engines' there are twice as many. */
+const CELLS_MIN = Math.floor(Buffer.byteLength(PROMPT) / KV_CELL_BYTES) - 2;
 
 /** Snapshots that were taken, and sessions of the exact index. */
 const taken = ({ pushers, kvPushes }: Sidecar): object => ({
@@ -17,7 +22,8 @@ describe.each(ENVOY_VERSIONS)("two sidecars before Envoy %s", (version) => {
     const gateway = await envoy();
     const first = await sidecar();
     for (const replica of replicas)
-      await sendTo(replica, "/v1/completions", { prompt: "one for all ".repeat(100), max_tokens: 1 });
+      await sendTo(replica, "/v1/completions", { prompt: PROMPT, max_tokens: 1 });
+    await until("both told of their prompts", () => cellsOf(first) >= replicas.length * CELLS_MIN);
     const entries = await settled(gateway, first);
 
     const second = await sidecar();
