@@ -1,7 +1,6 @@
 // Starts an Envoy on what a gateway makes of our manifests: its listeners and clusters by xDS files, the rest at start.
 import { writeFileSync } from "node:fs";
 import { chmod, mkdtemp, rm } from "node:fs/promises";
-import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { WASM_PATH } from "../../cli/envoy.ts";
@@ -11,6 +10,7 @@ import { CONTROL_SOCKET, type Json, MODULE_PATH, type Shape, TYPE } from "../gat
 import { envoyGatewayShape } from "../gateways/shape-envoy-gateway.ts";
 import { istioShape } from "../gateways/shape-istio.ts";
 import { kgatewayShape } from "../gateways/shape-kgateway.ts";
+import { freePort } from "./free-port.ts";
 import { type Gateway, type GatewayOptions, startGateway } from "./harness.ts";
 
 export type GatewayKind = "envoy-gateway" | "kgateway" | "istio";
@@ -155,12 +155,4 @@ function silentXds(timeoutMs: number): object {
       grpc_services: [{ envoy_grpc: { cluster_name: "xds" } }],
     },
   };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((settle) => server.listen(0, "127.0.0.1", settle));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((settle) => server.close(settle));
-  return port;
 }

@@ -1,12 +1,11 @@
 // A listener that can be changed while Envoy runs: the inference listener comes from a watched file (LDS).
-import { randomInt } from "node:crypto";
 import { mkdtemp, rename, rm, writeFile } from "node:fs/promises";
 import { writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { request } from "undici";
 import type { Bootstrap, Listener } from "../../cli/envoy-config.ts";
+import { freePort } from "./free-port.ts";
 import { type Gateway, type GatewayOptions, startGateway, until } from "./harness.ts";
 
 /** Envoy counts the first once per worker that took an update. */
@@ -51,6 +50,9 @@ export async function startLiveGateway(version: string, options: GatewayOptions 
     await rm(folder, { recursive: true });
     throw error;
   });
+  const workers = options.concurrency ?? 1;
+  // What is counted late of the start would pass for the first update.
+  await until("both listeners on every worker", async () => (await stat(gateway, TAKEN)) === 2 * workers);
   const reconfigure = async (pluginConfig: string): Promise<"taken" | "refused"> => {
     const [taken, refused] = [await stat(gateway, TAKEN), await stat(gateway, REFUSED)];
     const manager = listener.filter_chains[0]!.filters[0]!.typed_config;
@@ -61,7 +63,7 @@ export async function startLiveGateway(version: string, options: GatewayOptions 
     await rename(`${path}.new`, path);
     return until("the listener's update on every worker", async () => {
       if ((await stat(gateway, REFUSED)) > refused) return "refused";
-      return (await stat(gateway, TAKEN)) >= taken + (options.concurrency ?? 1) && "taken";
+      return (await stat(gateway, TAKEN)) >= taken + workers && "taken";
     });
   };
   const drained = async (): Promise<void> => {
@@ -85,20 +87,4 @@ function resources(listener: Listener): string {
 async function stat(gateway: Gateway, name: string): Promise<number> {
   const { body } = await request(`${gateway.envoy.adminUrl}/stats?filter=^${name}$`);
   return Number((await body.text()).split(": ")[1]);
-}
-
-/** Below those that the kernel gives out by itself, so that no other socket comes by it until Envoy listens there. */
-const PORT_FIRST = 20_000;
-const PORT_END = 32_000;
-
-async function freePort(): Promise<number> {
-  return until("a free port", async () => {
-    const port = randomInt(PORT_FIRST, PORT_END);
-    const server = createServer();
-    const isFree = await new Promise<boolean>((settle) => {
-      server.once("error", () => settle(false)).listen(port, "127.0.0.1", () => settle(true));
-    });
-    if (isFree) await new Promise((settle) => server.close(settle));
-    return isFree && port;
-  });
 }
