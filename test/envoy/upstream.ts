@@ -40,7 +40,7 @@ export interface Upstream {
   /** Sets what happens to the requests from now on. */
   behave(behaviour: Behaviour): void;
   forget(): void;
-  /** Cuts every connection and stops listening: later connects are refused. */
+  /** Cuts every connection and stops listening: later connects are refused, and nobody else gets the port. */
   kill(): Promise<void>;
   /** Listens again on the same port after `kill`. */
   revive(): Promise<void>;
@@ -144,23 +144,34 @@ export async function startUpstream(
  * connection, so nothing else can come to listen on it.
  */
 export async function refusingAddress(): Promise<{ address: string; release(): void }> {
-  const server = createTcpServer();
+  const { port, release } = await holdPort();
+  return { address: `127.0.0.1:${port}`, release: () => void release() };
+}
+
+/** Keeps a port, any unless given, where connections are refused and nobody else can come to listen until `release`. */
+async function holdPort(wanted?: number): Promise<{ port: number; release(): Promise<void> }> {
+  const server = createTcpServer((other) => other.on("error", () => {}));
   await new Promise<void>((settle) => server.listen(0, "127.0.0.1", settle));
-  const socket = connect((server.address() as AddressInfo).port, "127.0.0.1");
-  await new Promise((settle) => socket.once("connect", settle));
-  return {
-    address: `127.0.0.1:${socket.localPort}`,
-    release: () => {
-      socket.destroy();
-      server.close();
-    },
+  const { port } = server.address() as AddressInfo;
+  const local = wanted === undefined ? {} : { localAddress: "127.0.0.1", localPort: wanted };
+  const socket = connect({ port, host: "127.0.0.1", ...local });
+  await new Promise((settle, fail) => socket.once("connect", settle).once("error", fail));
+  const release = async (): Promise<void> => {
+    const closed = new Promise((settle) => socket.once("close", settle));
+    // Reset, so that the port is free at once.
+    socket.resetAndDestroy();
+    server.close();
+    await closed;
   };
+  return { port: socket.localPort!, release };
 }
 
 class ScriptedServer implements Upstream {
   readonly received: Received[] = [];
   private server: Server | undefined;
   private port = 0;
+  /** Its port, while it is dead. */
+  private held: { release(): Promise<void> } | undefined;
   private readonly sockets = new Set<Socket>();
 
   constructor(
@@ -194,20 +205,33 @@ class ScriptedServer implements Upstream {
   }
 
   async kill(): Promise<void> {
+    if (await this.close()) this.held = await holdPort(this.port);
+  }
+
+  async revive(): Promise<void> {
+    await this.letGo();
+    if (this.server === undefined) await this.listen(this.port);
+  }
+
+  async stop(): Promise<void> {
+    await this.letGo();
+    await this.close();
+  }
+
+  private async letGo(): Promise<void> {
+    await this.held?.release();
+    this.held = undefined;
+  }
+
+  /** @returns whether it listened */
+  private async close(): Promise<boolean> {
     const { server } = this;
-    if (server === undefined) return;
+    if (server === undefined) return false;
     this.server = undefined;
     const closed = new Promise((settle) => server.close(settle));
     for (const socket of this.sockets) socket.resetAndDestroy();
     await closed;
-  }
-
-  async revive(): Promise<void> {
-    if (this.server === undefined) await this.listen(this.port);
-  }
-
-  stop(): Promise<void> {
-    return this.kill();
+    return true;
   }
 
   private take(request: IncomingMessage, response: ServerResponse): void {
