@@ -1,6 +1,7 @@
 // Clients of recorded scenarios: HTTP/1.1 and HTTP/2, one write a frame.
 import { request as httpRequest, type ClientRequest } from "node:http";
 import { connect, type ClientHttp2Session, type ClientHttp2Stream } from "node:http2";
+import { connect as connectTo, type Socket } from "node:net";
 import { ownHeaders, shortBody, type Step, type StreamOutcome } from "../host/scenario.ts";
 
 /** The step that opens a stream. */
@@ -12,6 +13,8 @@ export interface ProbeClient {
   readonly outcome: StreamOutcome["client"];
   /** Settles when the exchange is over, however it ended. */
   readonly finished: Promise<void>;
+  /** Its connection, once it has one. */
+  readonly socket: Socket | null | undefined;
   /** @param last this piece ends the request */
   write(text: string, last: boolean): void;
   end(trailers?: Readonly<Record<string, string>>): void;
@@ -49,6 +52,10 @@ class Http1Client implements ProbeClient {
     this.finished = new Promise((settle) => this.receive(settle));
     if (step.end === true) this.request.end();
     else this.request.flushHeaders();
+  }
+
+  get socket(): Socket | null {
+    return this.request.socket;
   }
 
   write(text: string, last: boolean): void {
@@ -91,11 +98,14 @@ class Http2Client implements ProbeClient {
   readonly outcome = emptyOutcome();
   readonly finished: Promise<void>;
   private readonly session: ClientHttp2Session;
+  private readonly connection: Socket;
   private readonly stream: ClientHttp2Stream;
   private trailers: Readonly<Record<string, string>> | undefined;
 
   constructor(step: OpenStep, port: number) {
-    this.session = connect(`http://127.0.0.1:${port}`);
+    // The session's own socket is a proxy that does not tell how much of it is written.
+    this.connection = connectTo(port, "127.0.0.1");
+    this.session = connect(`http://127.0.0.1:${port}`, { createConnection: () => this.connection });
     this.session.on("error", () => {});
     const headers = {
       ":method": "POST",
@@ -109,6 +119,10 @@ class Http2Client implements ProbeClient {
     this.stream = this.session.request(headers, { endStream: step.end === true, waitForTrailers });
     this.stream.on("wantTrailers", () => this.stream.sendTrailers({ ...this.trailers }));
     this.finished = new Promise((settle) => this.receive(settle));
+  }
+
+  get socket(): Socket | undefined {
+    return this.connection;
   }
 
   write(text: string, last: boolean): void {

@@ -19,6 +19,8 @@ import { PROBE_PATH, probeWasm } from "../host/probe.ts";
 const READY_TIMEOUT_MS = 30_000;
 const POLL_MS = 20;
 const STOP_GRACE_MS = 3_000;
+/** Those that configure each root: the canary's, the main one, and the worker. */
+const THREADS = 3;
 const EXTENSIONS = "type.googleapis.com/envoy.extensions";
 
 /** Envoy did not come up, or went away. */
@@ -242,7 +244,7 @@ export class ProbeEnvoy {
     const child = spawn(path, args, { stdio: ["ignore", "ignore", "pipe"] });
     const envoy = new ProbeEnvoy(version, child, folder);
     try {
-      await envoy.waitUntilReady(adminPath);
+      await envoy.waitUntilReady(adminPath, listeners);
     } catch (error) {
       await envoy.stop();
       throw error;
@@ -273,15 +275,26 @@ export class ProbeEnvoy {
     await rm(this.folder, { recursive: true, force: true });
   }
 
-  private async waitUntilReady(adminPath: string): Promise<void> {
+  private async waitUntilReady(adminPath: string, listeners: readonly ProbeListener[]): Promise<void> {
     const deadline = performance.now() + READY_TIMEOUT_MS;
     while (performance.now() < deadline) {
       if (this.exited) throw new ProbeEnvoyError(this.version, `ended early: ${this.log.slice(-4000)}`);
       const admin = await readFile(adminPath, "utf8").catch(() => "");
-      if (admin !== "" && (await this.readPorts(admin))) return;
+      // A worker may start its roots behind that, and what it logs then belongs to no test.
+      if (admin !== "" && (await this.readPorts(admin)) && listeners.every((one) => this.isStarted(one)))
+        return;
       await sleep(POLL_MS);
     }
     throw new ProbeEnvoyError(this.version, `not ready: ${this.log.slice(-4000)}`);
+  }
+
+  /** Whether every thread has configured the listener's root, and logged what its script did then. */
+  private isStarted({ name, configuration = "" }: ProbeListener): boolean {
+    const count = (what: string): number =>
+      this.lines.filter((line) => line.startsWith(`root:${name} ${what}`)).length;
+    const script = /(?:^|\|)cfg=([^|]*)/.exec(configuration)?.[1];
+    const steps = script === undefined ? 0 : script.split(";").length;
+    return count("on_configure ") >= THREADS && count("  ") >= THREADS * steps;
   }
 
   private async readPorts(admin: string): Promise<boolean> {

@@ -15,6 +15,7 @@ import {
 } from "../host/scenario.ts";
 import { openClient, type ProbeClient } from "./probe-clients.ts";
 import type { ProbeEnvoy } from "./probe-envoy.ts";
+import { readByPeer } from "./read-by-peer.ts";
 
 /** After the last step, for the log lines that follow the answer; and on a busy machine, until they are those expected. */
 const SETTLE_MS = 60;
@@ -94,16 +95,20 @@ export class ScriptedUpstream {
       ...(trailerNames.length === 0 ? {} : { trailer: trailerNames.join(",") }),
     });
     response.flushHeaders();
-    for (const piece of body ?? []) {
+    const gap = async (): Promise<void> => {
+      await readByPeer(request.socket);
       await sleep(this.gapMs);
+    };
+    for (const piece of body ?? []) {
+      await gap();
       response.write(piece);
       if (reply.reset === "after-first-piece") {
-        await sleep(this.gapMs);
+        await gap();
         request.socket.destroy();
         return;
       }
     }
-    if ((body ?? []).length > 0) await sleep(this.gapMs);
+    if ((body ?? []).length > 0) await gap();
     if (trailers !== undefined) response.addTrailers(trailers);
     response.end();
   }
@@ -134,6 +139,8 @@ export class EnvoyPlayer {
     const first = this.envoy.lines.length;
     for (const step of scenario.steps) {
       await this.step(scenario, step, clients);
+      // A pause alone is too short on a busy machine: two writes would be read as one.
+      for (const { socket } of clients.values()) await readByPeer(socket);
       await sleep(this.gapMs);
     }
     await sleep(SETTLE_MS);

@@ -145,7 +145,7 @@ export const RESPONSE_SCENARIOS: readonly Scenario[] = [
     listener: "stop",
     steps: [
       { open: "a", script: "", reply: { early: true, status: 403, body: ["no"] } },
-      { sleepMs: 150 },
+      { await: "a" },
       { data: "a", text: "part" },
       { await: "a" },
     ],
