@@ -34,7 +34,8 @@ function start(args: readonly string[], env: Record<string, string> = {}): Run {
   let errors = "";
   child.stdout.on("data", (data: Buffer) => (out += data.toString()));
   child.stderr.on("data", (data: Buffer) => (errors += data.toString()));
-  const ended = new Promise<number | null>((resolve) => child.once("exit", (code) => resolve(code)));
+  // Not "exit": what it printed last may come behind that.
+  const ended = new Promise<number | null>((resolve) => child.once("close", (code) => resolve(code)));
   onTestFinished(() => void child.kill("SIGKILL"));
   return { child, ended, out: () => out, errors: () => errors };
 }
