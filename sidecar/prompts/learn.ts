@@ -40,6 +40,14 @@ const THOUGHTS: Variants = [
   (word) => `<${THINKING}\n${word}\n</${THINKING}\n\n${word}`,
   (word) => `${word}</${THINKING}${word}`,
 ];
+/**
+ * Tags of other templates, at some of which one may cut: none of them ends in THINKING, so that no flag hides them. They
+ * touch the words, as tokenizers may swallow white space around them.
+ */
+const TAGS: Variants = [
+  (word) =>
+    `[THINK]${word}[/THINK]◁think▷${word}◁/think▷<reasoning>${word}</reasoning>${word}<answer>${word}</answer>${word}`,
+];
 /** Some templates take these out of what users and operators write. */
 const COMMANDS: Variants = [(word) => `/no_think ${word}`, (word) => `${word} /think`];
 
@@ -84,8 +92,10 @@ class Learning {
       if (!(await this.keeps(role, EMPTY))) draft.set(wire.PROGRAM_EDITS_EMPTY);
     }
     if (!(await this.keeps("assistant", THOUGHTS))) draft.set(wire.PROGRAM_EDITS_THINKING);
+    if (!(await this.keeps("assistant", TAGS))) draft.giveUpRole("assistant", "contents-edited");
     for (const role of ["system", "user"] as const) {
-      if (!(await this.keeps(role, [...THOUGHTS, ...COMMANDS]))) draft.giveUpRole(role, "contents-edited");
+      const variants = [...THOUGHTS, ...COMMANDS, ...TAGS];
+      if (!(await this.keeps(role, variants))) draft.giveUpRole(role, "contents-edited");
     }
     if (!(await this.keepsCalls())) draft.set(wire.PROGRAM_EDITS_CALLS);
     await this.learnJoin();

@@ -20,6 +20,7 @@ const LINES: readonly string[] = [
   "{{ messages }} {% if x %} {# note #} %}",
   "first\r\nsecond\r\n\r\nthird\tcolumn",
   "https://example.com/?q=1&r=%20#top \\n \\u0041",
+  "<answer>this</answer> [THINK]or[/THINK] <response>that</response>",
   "Question: what?\nAnswer: this.\n\nUser: no\nAssistant: yes\nSystem: maybe",
 ];
 /** What tokenizers and templates of common models mean something by. */

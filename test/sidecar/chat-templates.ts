@@ -174,6 +174,15 @@ const phi3: Template = (turns) => {
   return `${text.join("")}<|assistant|>\n`.replace(/(<\|(?:system|user|assistant|end)\|>)\s+/g, "$1");
 };
 
+/** Of an answer in its own tags nothing else is shown, thoughts or not (Hunyuan). */
+const tagged: Template = (turns) =>
+  chatml(
+    turns.map(({ role, content }) => {
+      const inside = /<answer>([^]*)<\/answer>/.exec(content)?.[1] ?? content;
+      return { role, content: role === "assistant" ? inside.trim() : content };
+    }),
+  );
+
 /** Each turn is numbered. */
 const numbered: Template = (turns) =>
   `${turns.map(({ role, content }, at) => `${at + 1}. ${role}: ${content}\n`).join("")}assistant:`;
@@ -229,6 +238,7 @@ export const TEMPLATES = {
   phi3,
   qwq,
   smollm3,
+  tagged,
   numbered,
   falcon,
   emptyIsNone,

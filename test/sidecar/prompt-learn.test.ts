@@ -124,6 +124,12 @@ const CASES: readonly Case[] = [
     unknown: ["start", "system", "user", "assistant"].map((before) => `${before}-system: contents-edited`),
   },
   {
+    name: "one that shows the inside of <answer> alone, but for conversations with answers",
+    template: TEMPLATES.tagged,
+    flags: wire.PROGRAM_TRIMS_ASSISTANT,
+    unknown: ["start", "system", "user", "assistant"].map((before) => `${before}-assistant: contents-edited`),
+  },
+  {
     name: "one to which an empty system prompt is none, but for empty contents",
     template: TEMPLATES.emptyIsNone,
     flags: wire.PROGRAM_EDITS_EMPTY,
