@@ -46,6 +46,7 @@ export interface HistoryCounts {
   batches: number;
   /** Messages that could not be read. */
   bad: number;
+  /** Batches that came again, or late from a process that is gone. */
   duplicates: number;
   gaps: number;
   replays: number;
@@ -129,16 +130,21 @@ export class EventHistory {
    * Applies all that the engine still has from the last known batch on.
    * @param ask null = the engine cannot be asked
    * @param seen the batch whose predecessors are missing
+   * @returns the engine told all that it has
    */
-  async recover(ask: AskReplay | null, cause: Cause, seen?: SeenBatch): Promise<void> {
+  async recover(ask: AskReplay | null, cause: Cause, seen?: SeenBatch): Promise<boolean> {
     const isAnswered = ask !== null && (await this.replayAll(ask, cause));
-    if (this.context.signal.aborted) return;
+    if (this.context.signal.aborted) return false;
     if (!isAnswered) this.goOnUnanswered(cause);
-    if (seen === undefined) return;
-    const verdict = this.position.judge({ sequence: seen.sequence, timeSeconds: seen.batch.timeSeconds });
+    if (seen !== undefined) await this.applySeen(seen);
+    return isAnswered;
+  }
+
+  private async applySeen({ sequence, batch }: SeenBatch): Promise<void> {
+    const verdict = this.position.judge({ sequence, timeSeconds: batch.timeSeconds });
     if (verdict === "duplicate") return;
-    if (verdict !== "next") this.loseHistory(seen.sequence);
-    await this.apply(seen.sequence, seen.batch);
+    if (verdict !== "next") this.loseHistory(sequence);
+    await this.apply(sequence, batch);
   }
 
   /**

@@ -70,7 +70,7 @@ export class Subscriber {
     const ask = this.asker(zeromq);
     while (!this.stopping.signal.aborted) {
       const frames = await this.receive(socket);
-      if (frames !== null) await this.takeLive(ask, frames);
+      if (frames !== null) await this.take(ask, socket, frames);
       else if (this.connected) await this.askIfDue(ask);
     }
   }
@@ -126,13 +126,29 @@ export class Subscriber {
     }
   }
 
+  private async take(
+    ask: AskReplay | null,
+    socket: SubscriberSocket,
+    frames: readonly Uint8Array[],
+  ): Promise<void> {
+    if (this.check?.cause !== "connected") return this.takeLive(ask, frames);
+    const waiting = [frames];
+    while (socket.readable && waiting.length < LIVE_MESSAGES_MAX) {
+      const more = await this.receive(socket);
+      if (more !== null) waiting.push(more);
+    }
+    // What came before the engine was asked is in what it tells, or of the process before it, which is gone.
+    if (await this.recover(ask, "connected")) this.history.counts.duplicates += waiting.length;
+    else for (const each of waiting) await this.takeLive(ask, each);
+  }
+
   private async takeLive(ask: AskReplay | null, frames: readonly Uint8Array[]): Promise<void> {
     if (this.check !== null) await this.recover(ask, this.check.cause);
     const sequence = frames.length === 3 ? readSequence(frames[1]) : null;
     const found = await this.history.takeLive(sequence, frames[2], ask !== null);
     this.heardAtMs = performance.now();
     if (found === "done") return;
-    if (found !== "missing") return this.recover(ask, "missing", found);
+    if (found !== "missing") return void (await this.recover(ask, "missing", found));
     // Garbage may come in floods: one replay answers for all of it that comes in a while.
     this.check ??= { cause: "missing", atMs: performance.now() + SETTLE_MS };
     this.context.state.setProgress("catching-up");
@@ -147,11 +163,13 @@ export class Subscriber {
     }
   }
 
-  private async recover(ask: AskReplay | null, cause: Cause, seen?: SeenBatch): Promise<void> {
+  /** @returns the engine told all that it has */
+  private async recover(ask: AskReplay | null, cause: Cause, seen?: SeenBatch): Promise<boolean> {
     this.check = null;
     if (seen !== undefined) this.context.state.setProgress("catching-up");
-    await this.history.recover(ask, cause, seen);
+    const isTold = await this.history.recover(ask, cause, seen);
     this.heardAtMs = performance.now();
     if (this.connected && this.check === null) this.context.state.setProgress(null);
+    return isTold;
   }
 }

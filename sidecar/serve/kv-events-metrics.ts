@@ -12,7 +12,11 @@ type Figure = (engine: FollowedEngine) => number;
 const COUNTERS: readonly (readonly [name: string, help: string, figure: Figure])[] = [
   ["epp_kv_events_batches_total", "Batches of events applied.", ({ counts }) => counts.batches],
   ["epp_kv_events_bad_messages_total", "Messages that could not be read.", ({ counts }) => counts.bad],
-  ["epp_kv_events_duplicates_total", "Batches that came again.", ({ counts }) => counts.duplicates],
+  [
+    "epp_kv_events_duplicates_total",
+    "Batches that came again, or late from a process that is gone.",
+    ({ counts }) => counts.duplicates,
+  ],
   ["epp_kv_events_gaps_total", "Times that batches were missing.", ({ counts }) => counts.gaps],
   [
     "epp_kv_events_replays_total",

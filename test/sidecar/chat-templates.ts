@@ -178,7 +178,7 @@ const phi3: Template = (turns) => {
 const tagged: Template = (turns) =>
   chatml(
     turns.map(({ role, content }) => {
-      const inside = /<answer>([^]*)<\/answer>/.exec(content)?.[1] ?? content;
+      const inside = /<answer>(.*)<\/answer>/s.exec(content)?.[1] ?? content;
       return { role, content: role === "assistant" ? inside.trim() : content };
     }),
   );

@@ -72,7 +72,7 @@ function subject(isReplayed = true): Subject {
     },
     garbage: async (sequence) =>
       (await history.takeLive(sequence, Buffer.from("garbage"), isReplayed)) === "missing",
-    recover: (engine, cause) => history.recover(engine?.ask ?? null, cause),
+    recover: async (engine, cause) => void (await history.recover(engine?.ask ?? null, cause)),
     get outcome(): string {
       return `${view.state} ${heldInView(view.blocks).length}`;
     },
