@@ -1,10 +1,20 @@
 // What a JSON text means, twice: by Node's JSON.parse, and rebuilt from the scanner's events.
 
+/** What a number of more than NUMBER_BYTES_MAX bytes is here, for the scanner gives no text of it. */
+const LONG_NUMBER = null;
+/** A string, which is passed over, or such a number. */
+const STRING_OR_LONG_NUMBER = /"(?:[^"\\]|\\.)*"|[-+.\deE]{65,}/g;
+
 /** Value of a text by JSON.parse, with the scanner's choices applied; undefined when it is no JSON. */
 export function expectedValue(bytes: Uint8Array): { value: unknown } | undefined {
   try {
     // The decoder refuses what is not UTF-8 and takes a byte order mark off.
-    return { value: wellFormed(JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes))) };
+    const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    JSON.parse(text);
+    const known = text.replace(STRING_OR_LONG_NUMBER, (found) =>
+      found.startsWith('"') ? found : JSON.stringify(LONG_NUMBER),
+    );
+    return { value: wellFormed(JSON.parse(known)) };
   } catch {
     return undefined;
   }
@@ -46,7 +56,7 @@ export function valueOfEvents(lines: readonly string[]): unknown {
       return members;
     }
     if (line.startsWith("string ")) return JSON.parse(line.slice(7));
-    if (line.startsWith("number")) return Number(line.slice(7));
+    if (line.startsWith("number")) return line.length > 7 ? Number(line.slice(7)) : LONG_NUMBER;
     return JSON.parse(line);
   };
   return next();
