@@ -35,6 +35,8 @@ export interface Replacements {
   readonly resolver?: NameResolver;
   readonly random?: () => number;
   readonly environment?: NodeJS.ProcessEnv;
+  /** Within which a request to the control listener ends, well or not. */
+  readonly controlTimeoutMs?: number;
   /** Follows what the replicas' caches hold, instead of the index that is brought to the gateway. */
   readonly blockSink?: BlockSink;
   /** A source of another kind, or another timing; undefined = the one of the settings. */
@@ -78,7 +80,12 @@ export class Sidecar {
     const buffers = new PageBuffers();
     const makeTransport: TransportFactory =
       replacements.makeTransport ?? ((target, sink) => new PageClient(target, sink, buffers));
-    this.control = new ControlClient(settings.control, () => this.ticker.now(), this.id);
+    this.control = new ControlClient(
+      settings.control,
+      () => this.ticker.now(),
+      this.id,
+      replacements.controlTimeoutMs,
+    );
     this.status = new StatusReader(this.control, settings.control.statusIntervalMs, this.log);
     this.pools = settings.pools.map((pool) => this.makePool(pool, makeTransport));
     const source = {

@@ -14,7 +14,7 @@ import {
 } from "../errors.ts";
 import { CONTROL_ANSWER_BYTES_MAX } from "../limits.ts";
 
-/** A request to the control listener ends, well or not, within this. */
+/** A request to the control listener ends, well or not, within this by default. */
 const CONTROL_TIMEOUT_MS = 1_000;
 /**
  * A new connection is made at least this often. Over a kept one, an Envoy that is being replaced by a hot
@@ -70,19 +70,23 @@ export class ControlClient implements ControlListener {
   private readonly headers: Readonly<Record<string, string>>;
   private renewAtMs = 0;
 
-  /** @param sidecarId names the process before the gateway; "" = it takes part in no choice between several */
+  /**
+   * @param sidecarId names the process before the gateway; "" = it takes part in no choice between several
+   * @param timeoutMs within which a request ends, well or not
+   */
   constructor(
     settings: ControlSettings,
     private readonly now: () => number,
     sidecarId = "",
+    private readonly timeoutMs = CONTROL_TIMEOUT_MS,
   ) {
     const { socketPath, origin, token } = settings;
     this.target = socketPath ?? origin;
     this.client = new Client(socketPath === null ? origin : "http://control", {
       ...(socketPath === null ? {} : { socketPath }),
-      connectTimeout: CONTROL_TIMEOUT_MS,
-      headersTimeout: CONTROL_TIMEOUT_MS,
-      bodyTimeout: CONTROL_TIMEOUT_MS,
+      connectTimeout: timeoutMs,
+      headersTimeout: timeoutMs,
+      bodyTimeout: timeoutMs,
       maxResponseSize: CONTROL_ANSWER_BYTES_MAX,
       pipelining: 1,
     });
@@ -146,7 +150,7 @@ export class ControlClient implements ControlListener {
 
   private async request(options: Dispatcher.RequestOptions): Promise<Answer> {
     try {
-      const signal = AbortSignal.timeout(CONTROL_TIMEOUT_MS);
+      const signal = AbortSignal.timeout(this.timeoutMs);
       const { statusCode, headers, body } = await this.client.request({ ...options, signal });
       const text = await body.text();
       const held = { policy: idOf(headers[POLICY_ID_HEADER]), prompts: idOf(headers[PROMPTS_ID_HEADER]) };
@@ -158,7 +162,7 @@ export class ControlClient implements ControlListener {
 
   private translate(error: Error & { code?: string }): Error {
     if (error.name === "TimeoutError" || /TIMEOUT$/.test(error.code ?? "")) {
-      return new TimeoutError(`control listener ${this.target}`, CONTROL_TIMEOUT_MS);
+      return new TimeoutError(`control listener ${this.target}`, this.timeoutMs);
     }
     if (error.code === "UND_ERR_RES_EXCEEDED_MAX_SIZE") {
       return new ResponseTooLargeError(CONTROL_ANSWER_BYTES_MAX, "control listener's answer");

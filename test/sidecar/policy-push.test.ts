@@ -11,6 +11,7 @@ import { emptyPolicy, type PoolPolicy, type RewriteRule } from "../../sidecar/po
 import { encodePolicy } from "../../sidecar/policy-encoder.ts";
 import { decodePolicy } from "./policy-decoder.ts";
 import { eventually, FakeControl, temporaryFolder } from "./servers.ts";
+import { PATIENT } from "./whole-sidecar.ts";
 
 const rule = (model: string | null, ...targets: [model: string, weight: number][]): RewriteRule => ({
   source: "r",
@@ -92,6 +93,7 @@ async function start(first: PoolPolicy, control?: FakeControl): Promise<Setting>
   const sidecar = new Sidecar(
     loadSettings({ control: listener.socketPath, endpoints: "127.0.0.1:1", listen: "127.0.0.1:0" }, {}),
     {
+      ...PATIENT,
       log: makeLogger("debug", { write: (line: string) => void log.push(JSON.parse(line)) }),
       makeDiscovery: () => ({
         kind: "test",

@@ -59,13 +59,13 @@ describe("a control listener that", () => {
     expect(control.last()!.authorization).toBe("Bearer control-token");
     await eventually("several connections were made", () => control.connections > 2);
     expect(sidecar.pushers[0]!.counts.refused).toBe(0);
-    // A busy machine may be late to answer; a new connection is no reason to fail.
-    expect(errorsOf(log).filter(({ code }) => code !== "timeout")).toEqual([]);
+    // A new connection is no reason to fail.
+    expect(errorsOf(log)).toEqual([]);
   });
 
   it("hangs does not stop the sidecar, which tries again", async () => {
     const server = await new FakeModelServer(pages.VLLM_032).start();
-    const { control, sidecar } = await start([staticPool([server])]);
+    const { control, sidecar } = await start([staticPool([server])], { controlTimeoutMs: 1_000 });
     await eventually("a snapshot came", () => control.last());
     await control.stop();
     const hanging = await hangOn(control.socketPath);

@@ -13,6 +13,9 @@ import { FakeControl, type FakeModelServer, temporaryFolder } from "./servers.ts
 /** Settings of `scrape` with which a test need not wait long, and a busy machine answers in time. */
 export const FAST = { intervalMs: 20, timeoutMs: 2_000 };
 
+/** A machine that stands still for a moment must not make the sidecar bring anything twice. */
+export const PATIENT = { controlTimeoutMs: 60_000 } satisfies Replacements;
+
 /** A running sidecar and what is around it. */
 export interface WholeSidecar {
   readonly sidecar: Sidecar;
@@ -51,6 +54,7 @@ export async function startWhole(
   const sidecar = new Sidecar(loadSettings({ config }, environment), {
     log: makeLogger("debug", { write: (line: string) => void log.push(JSON.parse(line)) }),
     environment,
+    ...PATIENT,
     ...options.replacements,
   });
   onTestFinished(() => sidecar.stop());
