@@ -97,8 +97,10 @@ describe("a pool with kvEvents", () => {
     });
     const reason =
       "pool default: the KV caches of 2 of 2 engines are not known exactly: starting (1), history-lost (1)";
-    const reasons = (): readonly string[] => sidecar.readiness().reasons;
-    await eventually("it said so", () => reasons().includes(reason));
+    await eventually("it said so, and the gateway had its snapshot", () => {
+      const { ready, reasons } = sidecar.readiness();
+      return ready && reasons.includes(reason);
+    });
     expect(JSON.parse(await get("/readyz"))).toMatchObject({ ready: true, status: "degraded" });
     const metrics = await get("/metrics");
     expect(metrics).toMatch(/epp_kv_events_degraded\{[^}]*reason="history-lost"\} 1/);

@@ -23,6 +23,7 @@ import { endpointOf } from "./kv-events-sidecar.ts";
 import { byteTable, SILENT, storedEvent } from "./kv-events-support.ts";
 import { addEntries } from "./kv-index-support.ts";
 import { eventually, FakeControl, temporaryFolder } from "./servers.ts";
+import { PATIENT } from "./whole-sidecar.ts";
 
 const A = "10.0.0.1:8000";
 
@@ -245,7 +246,7 @@ async function start(count: number): Promise<{
   sidecar: Sidecar;
   replicas: SimulatedReplica[];
   get(path: string): Promise<string>;
-  /** Waits until the gateway has of a replica just what its view holds, as exact. */
+  /** Waits until the gateway has of a replica just what its view holds, as exact, and the sidecar knows that it does. */
   settled(replica: SimulatedReplica): Promise<number>;
 }> {
   const folder = temporaryFolder();
@@ -264,7 +265,7 @@ async function start(count: number): Promise<{
     config,
     stringify({ control: control.settings, http: { listen: "127.0.0.1:0" }, pools: [pool] }),
   );
-  const sidecar = new Sidecar(loadSettings({ config }, {}), { log: SILENT });
+  const sidecar = new Sidecar(loadSettings({ config }, {}), { ...PATIENT, log: SILENT });
   onTestFinished(() => sidecar.stop());
   onTestFinished(() => expect(control.kvFaults).toEqual([]));
   await sidecar.start();
@@ -278,7 +279,8 @@ async function start(count: number): Promise<{
       const slot = control.kv().slots.get(control.row(replica.address)?.slot ?? -1);
       if (slot?.state !== "exact" || expected.size !== slot.entries.size) return false;
       for (const [key, value] of expected) if (slot.entries.get(key) !== value) return false;
-      return expected.size || 0.5;
+      // The listener has a batch before its answer is read.
+      return sidecar.kvPushes[0]!.isCurrent && (expected.size || 0.5);
     };
     return Math.floor(await eventually("the gateway had what the engine holds", isTold));
   };

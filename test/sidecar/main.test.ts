@@ -79,7 +79,8 @@ describe("the program", () => {
       "127.0.0.1:0",
     );
     await eventually("a snapshot came", () => control.row(server.address)?.waiting === 4);
-    expect(run.log.find(({ msg }) => msg === "started")).toMatchObject({
+    const started = await eventually("it said so", () => run.log.find(({ msg }) => msg === "started"));
+    expect(started).toMatchObject({
       pools: ["default"],
       httpPort: expect.any(Number),
     });

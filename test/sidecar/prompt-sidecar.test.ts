@@ -60,12 +60,15 @@ describe("a sidecar that follows KV events", () => {
     const whole = await send(replicas[0]!, "/detokenize", { tokens });
     const { prompt } = JSON.parse(whole.text) as { prompt: string };
     for (const { program } of models) expect(renderChat(program, messages)!.toString()).toBe(prompt);
-    const metrics = await get("/metrics");
+    // The listener has them before the sidecar knows.
+    const metrics = await eventually("the gateway's answer was read", async () => {
+      const page = await get("/metrics");
+      return /epp_sidecar_prompt_pushes_total\{pool="default",result="accepted"\} [1-9]/.test(page) && page;
+    });
     expect(metrics).toContain(
       'epp_sidecar_prompt_program{pool="default",model="tiny",state="exact",reason=""} 1',
     );
     expect(metrics).toMatch(/epp_sidecar_prompt_probes_total\{pool="default",result="learnt"\} 1/);
-    expect(metrics).toMatch(/epp_sidecar_prompt_pushes_total\{pool="default",result="accepted"\} [1-9]/);
     expect(await get("/readyz")).not.toContain("rendered");
     expect(log.some(({ msg }) => msg === "gateway took the prompt programs")).toBe(true);
   });
