@@ -6,7 +6,7 @@ import { createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 let folder = "";
@@ -42,12 +42,19 @@ function run(args: readonly string[]): {
   stop: () => void;
 } {
   const child = spawn(process.execPath, [program, ...args], { stdio: ["ignore", "pipe", "pipe"] });
-  let stderr = "";
+  onTestFinished(() => void child.kill("SIGKILL"));
+  let [stdout, stderr] = ["", ""];
   child.stderr.on("data", (data: Buffer) => (stderr += data.toString()));
-  const firstLine = new Promise<string>((resolve) =>
-    child.stdout.once("data", (data: Buffer) => resolve(data.toString())),
-  );
   const ended = new Promise<Outcome>((resolve) => child.once("close", (code) => resolve({ code, stderr })));
+  const firstLine = new Promise<string>((resolve, reject) => {
+    child.stdout.on("data", (data: Buffer) => {
+      stdout += data.toString();
+      if (stdout.includes("\n")) resolve(stdout.split("\n")[0]!);
+    });
+    void ended.then(() => reject(new Error(`it ended without a line:\n${stderr}`)));
+  });
+  // Nobody waits for a line of a program that is to be refused.
+  firstLine.catch(() => undefined);
   return { firstLine, ended, stop: () => child.kill("SIGTERM") };
 }
 

@@ -85,6 +85,8 @@ describe("faults", () => {
   it("refuses connections while open ones live on, and accepts again on the same port", async () => {
     const replica = await startReplica();
     const { url } = replica;
+    // A step takes longer than what is done meanwhile, on any machine: the connection stays in use.
+    replica.inject({ slowdown: 1_000 });
     const stream = await fetch(`${url}/v1/completions`, {
       method: "POST",
       headers: { "content-type": "application/json" },
@@ -92,6 +94,7 @@ describe("faults", () => {
     });
     replica.refuseConnections();
     expect(await outcome(replica)).toBe("ECONNREFUSED");
+    replica.inject({ slowdown: 1 });
     expect(eventsOf(await stream.text()).at(-1)).toBe("[DONE]");
     await replica.start();
     expect(replica.url).toBe(url);
@@ -117,6 +120,7 @@ describe("faults", () => {
 
   it("loses its engine: streams end with an error event, the others get 500", async () => {
     const replica = await startReplica();
+    replica.inject({ slowdown: 1_000 });
     const stream = send(replica, "/v1/completions", BODY);
     const whole = send(replica, "/v1/completions", { ...BODY, stream: false });
     await until(() => replica.generation.inFlight === 2);
