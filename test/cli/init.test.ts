@@ -165,7 +165,7 @@ describe("answers", () => {
 describe("the program", () => {
   const { entry } = BUNDLES.find(({ output }: { output: string }) => output === "build/epp-wasm.mjs")!;
   const program = "build/test-epp-wasm.mjs";
-  beforeAll(async () => bundle(await import("esbuild"), entry, program), 60_000);
+  beforeAll(async () => bundle(await import("esbuild"), entry, program));
   const run = (...args: string[]): { code: number; text: string } => {
     try {
       return {

@@ -371,5 +371,5 @@ describe("a worker", () => {
       }
     }
     gateway.host.close();
-  }, 60_000);
+  }, 240_000);
 });

@@ -7,7 +7,7 @@ import { random } from "./support/random.ts";
 let module: WebAssembly.Module;
 beforeAll(async () => {
   module = await compileHarness("latency");
-}, 60_000);
+});
 
 const SPEED = { baseMs: 10, tokenMs: 0.1 };
 const PROMPTS = Array.from({ length: 200 }, (_, i) => 200 + ((i * 997) % 8_000));

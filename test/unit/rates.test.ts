@@ -7,7 +7,7 @@ import { random } from "./support/random.ts";
 let module: WebAssembly.Module;
 beforeAll(async () => {
   module = await compileHarness("latency");
-}, 60_000);
+});
 
 const FAST: Speed = { baseMs: 20, tokenMs: 0.08 };
 const SLOW: Speed = { baseMs: 20, tokenMs: 0.24 };

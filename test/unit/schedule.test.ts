@@ -7,7 +7,7 @@ let module: WebAssembly.Module;
 let scheduler: Scheduler;
 beforeAll(async () => {
   module = await compileHarness("schedule");
-}, 60_000);
+});
 beforeEach(() => {
   scheduler = new Scheduler(module);
 });

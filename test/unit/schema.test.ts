@@ -12,7 +12,7 @@ let module: WebAssembly.Module;
 let wasm: Scheduler;
 beforeAll(async () => {
   module = await compileHarness("schema");
-}, 60_000);
+});
 beforeEach(() => {
   wasm = new Scheduler(module);
 });
