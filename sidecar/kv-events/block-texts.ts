@@ -28,8 +28,11 @@ export class BlockTexts {
   live = 0;
   /** Bytes of the arrays that hold them. */
   taken = 0;
+  /** The array that the reserved bytes are in: the shared one that is being filled, or a long text's own. */
   private open = NO_TEXT;
-  private used = 0;
+  /** Stays open while long texts come, else each would leave the rest of one behind. */
+  private shared = NO_TEXT;
+  private sharedUsed = 0;
 
   /** Most of what the arrays take is of no use. */
   get isSparse(): boolean {
@@ -38,22 +41,27 @@ export class BlockTexts {
 
   /** An array in which `length` bytes, at least one, are free from `at` on; `hold` takes them. */
   reserve(length: number): SharedText {
-    if (length > SHARED_TEXT_MAX || length > this.open.bytes.length - this.used) {
-      this.close();
-      this.open = { bytes: new Uint8Array(length > SHARED_TEXT_MAX ? length : SHARED_BYTES), live: 0 };
-      this.taken += this.open.bytes.length;
+    this.leaveOwn();
+    if (length > SHARED_TEXT_MAX) {
+      this.open = this.take(length);
+      return this.open;
     }
+    if (length > this.shared.bytes.length - this.sharedUsed) {
+      this.leaveShared();
+      this.shared = this.take(SHARED_BYTES);
+    }
+    this.open = this.shared;
     return this.open;
   }
 
   /** Where the reserved bytes begin. */
   get at(): number {
-    return this.used;
+    return this.open === this.shared ? this.sharedUsed : 0;
   }
 
   /** The first `length` of the reserved bytes are a text now. */
   hold(length: number): void {
-    this.used += length;
+    if (this.open === this.shared) this.sharedUsed += length;
     this.open.live += length;
     this.live += length;
   }
@@ -63,21 +71,37 @@ export class BlockTexts {
     if (length === 0) return;
     this.live -= length;
     text.live -= length;
-    if (text.live === 0 && text !== this.open) this.taken -= text.bytes.length;
+    if (text.live === 0 && text !== this.open && text !== this.shared) this.taken -= text.bytes.length;
   }
 
   /** The next text begins another array. */
   close(): void {
-    if (this.open.live === 0) this.taken -= this.open.bytes.length;
+    this.leaveOwn();
+    this.leaveShared();
     this.open = NO_TEXT;
-    this.used = 0;
   }
 
   /** All texts are gone. */
   clear(): void {
     this.open = NO_TEXT;
-    this.used = 0;
+    this.shared = NO_TEXT;
+    this.sharedUsed = 0;
     this.live = 0;
     this.taken = 0;
+  }
+
+  private take(length: number): SharedText {
+    this.taken += length;
+    return { bytes: new Uint8Array(length), live: 0 };
+  }
+
+  private leaveOwn(): void {
+    if (this.open !== this.shared && this.open.live === 0) this.taken -= this.open.bytes.length;
+  }
+
+  private leaveShared(): void {
+    if (this.shared.live === 0) this.taken -= this.shared.bytes.length;
+    this.shared = NO_TEXT;
+    this.sharedUsed = 0;
   }
 }

@@ -14,6 +14,32 @@ const SPARE_BYTES = 65_536;
 /** A token without bytes, as some special ones are. */
 const EMPTY = 256;
 
+describe("texts of blocks of two lengths in turn", () => {
+  it("take little more memory than they have bytes: a long one leaves room to the short ones around it", () => {
+    const blocks = new ReplicaBlocks({
+      replica: { address: "a", rank: 0 },
+      tokens: byteTable(),
+      state: new ReplicaState(),
+      sink: NO_SINK,
+      blocksMax: 10_000,
+    });
+    let bytes = 0;
+    for (let i = 0; i < 1_000; i++) {
+      const length = i % 2 === 0 ? 400 : 600;
+      const ids = Array.from({ length }, () => i % 256);
+      blocks.apply(storedEvent("", "", { hashes: [`h${i}`], tokens: ids, blockTokens: length }));
+      bytes += length;
+      expect(blocks.textBytesTaken).toBeGreaterThanOrEqual(bytes);
+      expect(blocks.textBytesTaken).toBeLessThanOrEqual(FACTOR * bytes + SPARE_BYTES);
+    }
+    for (let i = 0; i < 1_000; i++) {
+      blocks.apply({ kind: "removed", hashes: [`h${i}`], tier: "gpu", group: 0 });
+    }
+    // What is left is the array that the next short text goes to, and a long one's last place.
+    expect(blocks.textBytesTaken).toBeLessThanOrEqual(4_096 + 600);
+  });
+});
+
 describe("texts of blocks that go at random", () => {
   it.each([
     ["short ones", 1, 200],
