@@ -82,7 +82,14 @@ describe("finding a metric", () => {
       const cut = between(random, 0, lines.length - 1);
       const removed = between(random, 0, 60);
       const added = Array.from({ length: between(random, 0, 40) }, (_, index) => `extra_${index} ${index}`);
-      const changed = [...lines.slice(0, cut), ...added, ...lines.slice(cut + removed)].join("\n");
+      // Before a family: the lines of one stand together.
+      const place = lines.findLastIndex((line, index) => index <= cut && line.startsWith("# HELP "));
+      const changed = [
+        ...lines.slice(0, Math.max(0, place)),
+        ...added,
+        ...lines.slice(Math.max(0, place), cut),
+        ...lines.slice(cut + removed),
+      ].join("\n");
       expect(valuesOf(changed, "", locator)).toEqual(plainValues(changed, "vllm:request_success_total"));
     });
   });
