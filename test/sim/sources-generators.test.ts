@@ -311,6 +311,20 @@ describe("what each workload is about", () => {
     expect(reuseCeiling({ name: "", requests })).toBeGreaterThan(0.9);
   });
 
+  it("days: eight times as many of each at noon as at midnight, in one proportion", () => {
+    const requests = requestsOf("days", { requests: 12_000 });
+    const parts = [between(requests, 0, 0.05), between(requests, 0.45, 0.55), between(requests, 0.95, 1)];
+    const isDocument = ({ session }: FleetRequest): boolean => session.startsWith("document");
+    const count = (part: readonly FleetRequest[], isOne: (request: FleetRequest) => boolean): number =>
+      part.filter(isOne).length;
+    for (const isOne of [isDocument, (one: FleetRequest) => !isDocument(one)]) {
+      const [first, noon, last] = parts.map((part) => count(part, isOne));
+      expect(noon! / (first! + last!)).toBeGreaterThan(6);
+      expect(noon! / (first! + last!)).toBeLessThan(10);
+    }
+    expect(share(requests, isDocument)).toBeCloseTo(0.125, 2);
+  });
+
   it("shifts: decode is short in the middle, prefill at the ends", () => {
     const requests = requestsOf("shifts");
     const shareOfDocuments = (part: readonly FleetRequest[]): number =>

@@ -9,7 +9,7 @@ import { LORA } from "./lora.ts";
 import { MIXED } from "./mixed.ts";
 import { MULTI_TENANT } from "./multi-tenant.ts";
 import { RAG, RAG_SHUFFLED } from "./rag.ts";
-import { SHIFTS } from "./shifts.ts";
+import { DAYS, SHIFTS } from "./shifts.ts";
 import { SHORT } from "./short.ts";
 import { VIRAL } from "./viral.ts";
 import type { Generator } from "./workload.ts";
@@ -29,4 +29,5 @@ export const GENERATORS: readonly Generator[] = [
   HETEROGENEOUS,
   MIXED,
   SHIFTS,
+  DAYS,
 ];
