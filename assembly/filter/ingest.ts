@@ -55,7 +55,7 @@ import { H_AUTHORIZATION, H_METHOD, H_PATH, H_SIDECAR, V_DELETE, V_GET, V_POST }
 import { refreshPools, registerPool, storePolicy, storePromptPrograms, storeSnapshot } from "./pools";
 import { replyDone, replyJson, replyTaken } from "./reply";
 import { statusPtr, statusWrite } from "./status";
-import { PHASE_CONTROL, PHASE_INGEST, setPhase, streamAdd, streamPrompt } from "./streams";
+import { PHASE_CONTROL, controlStreamAdd, setPhase, streamPrompt } from "./streams";
 import { S_API, S_CONTENT_LENGTH, S_ROOT, S_STARTED } from "./streams";
 import { noteBodyCallback } from "./watchdog";
 
@@ -133,9 +133,8 @@ export function controlHeaders(context: u32, root: u32, endOfStream: bool): u32 
     return ACTION_PAUSE;
   }
   if (endOfStream) return answerText(400, T_BODY, T_EMPTY);
-  const stream = streamAdd(context);
+  const stream = controlStreamAdd(context);
   if (stream == 0) return answerText(503, T_FIELD_PATH, T_TABLE);
-  setPhase(stream, PHASE_INGEST);
   store<u32>(stream, root, S_ROOT);
   store<f64>(stream, <f64>nowNs() / 1000000, S_STARTED);
   // The prompt record is free on a control stream; it keeps the pool's name and the sidecar's id until the body is there.

@@ -1,5 +1,5 @@
 // The streams of this worker: a fixed table of records, found by context id.
-import { STREAMS_MAX } from "../wire/limits";
+import { CONTROL_STREAMS_MAX, STREAMS_MAX } from "../wire/limits";
 import { CHAIN_BYTES } from "../prefix/chain";
 import { PROMPT_BYTES } from "../prompt/layout";
 import { USAGE_BYTES } from "../prompt/usage";
@@ -119,22 +119,24 @@ export const F_ANSWERED: u32 = 1 << 22;
 /** The filter itself calls the endpoint that computes the prompt (prefill-calls.ts). */
 export const F_INLINE: u32 = 1 << 23;
 
-const streams: usize = memory.data(4096 * 1424, 16);
+// Places of requests, and behind them those of sidecars' pushes, so that neither keeps the other out.
+const streams: usize = memory.data((4096 + 64) * 1424, 16);
 if (STREAM_BYTES > 1424) unreachable();
 const freeSlots: usize = memory.data(4096 * 2, 2);
 let freeCount: u32 = 0;
 let touched: u32 = 0;
+let controlCount: u32 = 0;
 
-// Context id → slot: open addressing, twice as many places as streams, deletion by moving back.
+// Context id → slot: open addressing, about twice as many places as streams, deletion by moving back.
 const MAP_PLACES: u32 = 8192;
 const map: usize = memory.data(8192 * 8, 8);
 
-/** Streams that hold a record now. */
+/** Streams that hold a record now, pushes among them. */
 export function streamCount(): u32 {
-  return touched - freeCount;
+  return touched - freeCount + controlCount;
 }
 
-/** Records that have ever been used: an upper bound for streamAt when walking all. */
+/** Requests' records that have ever been used: an upper bound for streamAt when walking all. */
 export function streamsTouched(): u32 {
   return touched;
 }
@@ -142,7 +144,7 @@ export function streamsTouched(): u32 {
 export function streamAt(slot: u32): usize {
   return streams + <usize>slot * STREAM_BYTES;
 }
-/** Number of a record's place, below STREAMS_MAX. */
+/** Number of a record's place: below STREAMS_MAX if it is a request's, else below STREAMS_MAX + CONTROL_STREAMS_MAX. */
 export function streamSlot(stream: usize): u32 {
   return <u32>((stream - streams) / STREAM_BYTES);
 }
@@ -172,12 +174,27 @@ export function streamFind(context: u32): usize {
   }
 }
 
-/** A zeroed record for a new stream; 0 when all STREAMS_MAX are taken. */
+/** A zeroed record for a new request; 0 when all STREAMS_MAX are taken. */
 export function streamAdd(context: u32): usize {
   let slot: u32;
   if (freeCount > 0) slot = <u32>load<u16>(freeSlots + ((<usize>--freeCount) << 1));
   else if (touched < <u32>STREAMS_MAX) slot = touched++;
   else return 0;
+  return occupy(slot, context);
+}
+
+/** A zeroed record for a sidecar's push, in phase PHASE_INGEST; 0 when all CONTROL_STREAMS_MAX are taken. */
+export function controlStreamAdd(context: u32): usize {
+  if (controlCount == <u32>CONTROL_STREAMS_MAX) return 0;
+  let slot: u32 = <u32>STREAMS_MAX;
+  while (load<u32>(streamAt(slot), S_CONTEXT) != 0) slot++;
+  controlCount++;
+  const stream = occupy(slot, context);
+  setPhase(stream, PHASE_INGEST);
+  return stream;
+}
+
+function occupy(slot: u32, context: u32): usize {
   const stream = streamAt(slot);
   memory.fill(stream, 0, AT_PROMPT);
   store<u32>(stream, context, S_CONTEXT);
@@ -197,6 +214,10 @@ export function streamRemove(stream: usize): void {
   closeGap(place);
   store<u32>(stream, PHASE_FREE, S_PHASE);
   store<u32>(stream, 0, S_CONTEXT);
+  if (slot >= <u32>STREAMS_MAX) {
+    controlCount--;
+    return;
+  }
   store<u16>(freeSlots + ((<usize>freeCount) << 1), <u16>slot);
   freeCount++;
 }

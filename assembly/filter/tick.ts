@@ -4,7 +4,7 @@ import { continueStream, setEffectiveContext, setTickMs } from "../abi/host";
 import { poolCount, poolHasSnapshot, poolReceivedMs } from "../pool/table";
 import { readyEndpoints } from "../pool/snapshot";
 import { COLUMN_INFLIGHT_REQUESTS, COLUMN_INFLIGHT_TOKENS, rowF64 } from "../pool/rows";
-import { POOL_ENDPOINTS_MAX } from "../wire/limits";
+import { CONTROL_STREAMS_MAX, POOL_ENDPOINTS_MAX, STREAMS_MAX } from "../wire/limits";
 import { meterInflight, meterPool, meterTotals } from "./metrics";
 import { configTickMs } from "../schema/settings";
 import { releaseExpected } from "./commit";
@@ -120,16 +120,17 @@ function meter(now: f64): void {
 // Streams of unproven roots that wait for a body which may never come.
 function watch(context: u32, root: u32, now: f64): void {
   if (isProven(root) || streamCount() == 0) return;
+  const isIngest = rootRole(root) == ROLE_INGEST;
+  const end = isIngest ? <u32>STREAMS_MAX + <u32>CONTROL_STREAMS_MAX : streamsTouched();
   let isElsewhere = false;
-  for (let slot: u32 = 0; slot < streamsTouched(); slot++) {
+  for (let slot: u32 = isIngest ? <u32>STREAMS_MAX : 0; slot < end; slot++) {
     const stream = streamAt(slot);
-    const phase = phaseOf(stream);
-    if (phase != PHASE_READING && phase != PHASE_INGEST) continue;
+    if (phaseOf(stream) != (isIngest ? PHASE_INGEST : PHASE_READING)) continue;
     if (load<u32>(stream, S_ROOT) != root || load<u32>(stream, S_SEEN) != 0) continue;
     if (now - load<f64>(stream, S_STARTED) < WAIT_MS) continue;
     if (setEffectiveContext(load<u32>(stream, S_CONTEXT)) != 0) continue;
     isElsewhere = true;
-    if (phase == PHASE_INGEST) {
+    if (isIngest) {
       answerStuck(stream);
       continue;
     }

@@ -20,6 +20,11 @@ export const LORAS_MAX = 32;
 export const LABELS_MAX = 64;
 /** Concurrent streams of one worker. A stream beyond is routed by load alone and counted. */
 export const STREAMS_MAX = 4096;
+/**
+ * Concurrent requests of sidecars to one worker, in places of their own: pushes count most where there are most streams.
+ * Four kinds for each of 16 pools; one beyond is answered 503, and comes again.
+ */
+export const CONTROL_STREAMS_MAX = 64;
 /** Prompt bytes hashed into the prefix chain; text beyond counts towards length only. */
 export const PROMPT_HASHED_BYTES_MAX = 524288;
 /** Nesting of a JSON body; deeper is a parse error. */

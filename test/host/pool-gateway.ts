@@ -36,5 +36,5 @@ export async function startPoolGateway(
     return JSON.parse(downstream!.body().toString()).counters;
   };
   control("POST", `/v1/pools/${POOL}/snapshot`, encodeSnapshot(endpoints));
-  return { host, clock, worker, counters };
+  return { host, clock, worker, control, counters };
 }

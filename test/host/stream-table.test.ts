@@ -2,8 +2,9 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import { RequestRecorder, type Stream } from "../../host-sim/host/index.ts";
 import { buildWasm } from "../../scripts/build.mjs";
-import { STREAMS_MAX } from "../../assembly/wire/limits.ts";
+import { CONTROL_STREAMS_MAX, STREAMS_MAX } from "../../assembly/wire/limits.ts";
 import { DECODE, disaggregation, PREFILL } from "../envoy/disagg.ts";
+import { encodeSnapshot } from "../envoy/snapshot.ts";
 import { POOL, startPoolGateway } from "./pool-gateway.ts";
 
 beforeAll(async () => void (await buildWasm()), 240_000);
@@ -17,7 +18,7 @@ async function startFull(configuration: string) {
     { address: "10.0.0.2:8000", models: [], ...PREFILL },
   ];
   const gateway = await startPoolGateway(configuration, endpoints);
-  const { host, clock, worker } = gateway;
+  const { clock, worker } = gateway;
   const open = (method: string, path: string, end: boolean) => {
     const upstream = new RequestRecorder();
     const stream = worker.openStream("picker", {
@@ -37,7 +38,7 @@ async function startFull(configuration: string) {
     clock.flush();
     return gateway.counters();
   };
-  return { host, clock, open, counters };
+  return { ...gateway, open, counters };
 }
 
 const statusOf = (stream: Stream): number | undefined => stream.downstream?.status;
@@ -64,6 +65,26 @@ describe("a full table of streams", () => {
     stream.requestBody(BODY, true);
     clock.flush();
     expect(upstream.ended).toBe(true);
+    host.close();
+  });
+
+  it("takes what the sidecar pushes all the same, as many at once as it promises", async () => {
+    const { host, clock, worker, control } = await startFull(disaggregation());
+    const path = `/v1/pools/${POOL}/snapshot`;
+    const snapshot = encodeSnapshot([{ address: "10.0.0.3:8000", models: [] }], 2);
+    const begin = (): Stream =>
+      worker.openStream("ingest", {
+        headers: { ":method": "POST", ":path": path, ":authority": "sidecar" },
+        end: false,
+      });
+    const begun = Array.from({ length: CONTROL_STREAMS_MAX }, begin);
+    expect(statusOf(control("POST", path, snapshot))).toBe(503);
+    for (const stream of begun) {
+      stream.requestBody(snapshot, true);
+      clock.flush();
+      expect(statusOf(stream)).toBe(204);
+    }
+    expect(statusOf(control("POST", path, snapshot))).toBe(204);
     host.close();
   });
 });
