@@ -56,7 +56,9 @@ interface Trigger {
 
 function questionsOfKeda(resource: Resource): Question[] {
   return at<Trigger[]>(resource, "spec.triggers")!.map(({ metricType, metadata }) => {
-    const query = /^(max|sum)\((\w+)\{pool="([^"]*)",role="([^"]*)"\}\)$/.exec(metadata.query);
+    const query = /^(max|sum)\(avg_over_time\((\w+)\{pool="([^"]*)",role="([^"]*)"\}\[2m\]\)\)$/.exec(
+      metadata.query,
+    );
     if (query === null) throw new Error(`not understood: ${metadata.query}`);
     // A gateway's own work is added up over gateways, what all read of the engines is not.
     expect(query[1], metadata.query).toBe(metricType === "AverageValue" ? "sum" : "max");
@@ -136,7 +138,9 @@ describe("prometheus-adapter's rules", () => {
       const [, alternatives = ""] = /epp_scaling_\((.*)\)/.exec(seriesQuery)!;
       for (const name of alternatives.split("|")) expect(EXPORTED).toContain(`epp_scaling_${name}`);
       expect(resources).toEqual({ namespaced: false });
-      expect(metricsQuery).toMatch(/^(max|sum) by \(pool, role\) \(<<\.Series>>\{<<\.LabelMatchers>>\}\)$/);
+      expect(metricsQuery).toMatch(
+        /^(max|sum) by \(pool, role\) \(avg_over_time\(<<\.Series>>\{<<\.LabelMatchers>>\}\[2m\]\)\)$/,
+      );
     }
   });
 });

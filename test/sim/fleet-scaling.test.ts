@@ -11,7 +11,7 @@ import {
   type ScalingBehavior,
   SHIPPED_BEHAVIOR,
 } from "../../host-sim/fleet/scaling/hpa.ts";
-import { RoleScaler, SHIPPED_TARGETS } from "../../host-sim/fleet/scaling/role-scaler.ts";
+import { RoleScaler, SHIPPED_TARGETS, SHIPPED_WINDOW_MS } from "../../host-sim/fleet/scaling/role-scaler.ts";
 import { readText } from "../project/files.ts";
 import { parse } from "yaml";
 import type { FleetEvent, Scaler } from "../../host-sim/fleet/types.ts";
@@ -113,6 +113,10 @@ describe("HorizontalAutoscaler", () => {
   });
 });
 
+interface AdapterManifest {
+  readonly data: Readonly<Record<string, string>>;
+}
+
 interface HpaSpec {
   readonly metrics: readonly { external: { metric: { name: string }; target: object } }[];
   readonly behavior: { readonly scaleUp: object; readonly scaleDown: object };
@@ -127,9 +131,17 @@ describe("RoleScaler in a run", () => {
   const workload = { name: "burst", requests: [...burst, after] };
   const replicas = fleetOfRoles("prefill,prefill,prefill,decode,decode");
 
-  async function scaled(startupMs: number) {
+  async function scaled(startupMs: number, windowMs = 0) {
     const behavior = { ...FREE, downStabilizationMs: 5000 };
-    const scaling = { prefillMin: 1, decodeMin: 1, startupMs, tpotMs: 50, targets: SMALL, behavior };
+    const scaling = {
+      prefillMin: 1,
+      decodeMin: 1,
+      startupMs,
+      tpotMs: 50,
+      targets: SMALL,
+      behavior,
+      windowMs,
+    };
     const scaler = new RoleScaler(replicas, scaling);
     const decided: FleetEvent[] = [];
     const noting: Scaler = {
@@ -174,6 +186,16 @@ describe("RoleScaler in a run", () => {
     expect(second).toBeLessThan(20_000);
     expect(second).toBeGreaterThan(300);
     expect(third).toBeGreaterThan(300);
+  });
+
+  it("goes by what was there for a while, as the manifests' queries do", async () => {
+    const firstDrain = async (windowMs: number): Promise<number> => {
+      const { decided } = await scaled(300, windowMs);
+      return decided.find(({ kind, replica }) => kind === "drain" && replica < 3)!.atMs;
+    };
+    expect(await firstDrain(10_000)).toBeGreaterThan(await firstDrain(0));
+    const { data } = parse(readText("envoy/scaling/hpa/prometheus-adapter.yaml")) as AdapterManifest;
+    expect(data["config.yaml"]).toContain(`[${SHIPPED_WINDOW_MS / 60_000}m]`);
   });
 
   it("helps the less the longer a start takes", async () => {

@@ -25,7 +25,7 @@ export interface ScalingBehavior {
 /** Of envoy/scaling/hpa. */
 export const SHIPPED_BEHAVIOR: ScalingBehavior = {
   upStabilizationMs: 0,
-  downStabilizationMs: 600_000,
+  downStabilizationMs: 300_000,
   upPercent: 100,
   upPeriodMs: 60_000,
   downPods: 1,

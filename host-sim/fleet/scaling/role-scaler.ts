@@ -25,7 +25,9 @@ export interface ScalingTargets {
   readonly tpotRatio: number;
 }
 
-export const SHIPPED_TARGETS: ScalingTargets = { uncachedTokens: 4000, saturation: 0.7, tpotRatio: 0.8 };
+export const SHIPPED_TARGETS: ScalingTargets = { uncachedTokens: 10_000, saturation: 0.7, tpotRatio: 0.8 };
+/** Figures are means over this long, as the queries of envoy/scaling have them. */
+export const SHIPPED_WINDOW_MS = 120_000;
 
 /** How a fleet is scaled. */
 export interface RoleScaling {
@@ -38,6 +40,14 @@ export interface RoleScaling {
   readonly tpotMs: number;
   readonly targets?: ScalingTargets;
   readonly behavior?: ScalingBehavior;
+  /** How long a mean of the figures looks back, ms; 0 = the figures are of the moment. */
+  readonly windowMs?: number;
+}
+
+/** Figures of one moment. */
+interface Sample {
+  readonly atMs: number;
+  readonly figures: readonly Figure[];
 }
 
 interface Group {
@@ -47,6 +57,8 @@ interface Group {
   readonly autoscaler: HorizontalAutoscaler;
   /** Replicas that are asked for, in the order in which they came. */
   readonly up: number[];
+  /** Figures of the window, oldest first. */
+  samples: readonly Sample[];
 }
 
 /**
@@ -68,7 +80,7 @@ export class RoleScaler implements Scaler {
     const group = (role: ReplicaRole, min: number): Group => {
       const replicas = specs.flatMap((spec, index) => (spec.role === role ? [index] : []));
       const autoscaler = new HorizontalAutoscaler(min, replicas.length, behavior);
-      return { role, replicas, min, autoscaler, up: replicas.slice(0, min) };
+      return { role, replicas, min, autoscaler, up: replicas.slice(0, min), samples: [] };
     };
     this.groups = [group("prefill", prefillMin), group("decode", decodeMin)];
   }
@@ -85,7 +97,8 @@ export class RoleScaler implements Scaler {
   private resize(group: Group, view: ScalerView, nowMs: number): FleetEvent[] {
     const { up, replicas, autoscaler } = group;
     const ready = up.filter((replica) => view.scrapes[replica]!.ready);
-    const wanted = autoscaler.decide(up.length, ready.length, this.figures(group, ready, view), nowMs);
+    const figures = this.meanOf(group, this.figures(group, ready, view), nowMs);
+    const wanted = autoscaler.decide(up.length, ready.length, figures, nowMs);
     const atMs = nowMs + this.scaling.startupMs;
     const events: FleetEvent[] = [];
     for (const replica of replicas) {
@@ -101,6 +114,17 @@ export class RoleScaler implements Scaler {
       events.push({ kind: "drain", replica, atMs: nowMs });
     }
     return events;
+  }
+
+  private meanOf(group: Group, figures: readonly Figure[], nowMs: number): Figure[] {
+    const { windowMs = SHIPPED_WINDOW_MS } = this.scaling;
+    const kept = group.samples.filter(({ atMs }) => atMs > nowMs - windowMs);
+    group.samples = [...kept, { atMs: nowMs, figures }];
+    return figures.map((figure, i) => {
+      const values = group.samples.map((sample) => sample.figures[i]!.value);
+      const known = values.filter((value) => !Number.isNaN(value));
+      return { ...figure, value: sum(known) / known.length };
+    });
   }
 
   // NaN where no replica of the role is ready.
