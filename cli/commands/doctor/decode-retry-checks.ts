@@ -2,20 +2,16 @@
 import { at, type Fields, list, text } from "../documents.ts";
 import type { Observation } from "./collect.ts";
 import { type Finding, warning } from "./finding.ts";
-import { parameterOf, type RouteUse } from "./gateway-view.ts";
+import { DISAGGREGATION, parameterOf, type RouteUse, splicingPickers } from "./gateway-view.ts";
 
-const DISAGGREGATION = "epp-wasm-disaggregation";
 /** What the filter writes for such a body, and for no other (V_RETRY_UNSENT in assembly/filter/names.ts). */
 const UNSENT = "connect-failure";
 const RETRY_ON = "x-envoy-retry-on";
 
 /** Routes under `decodeRetry: connect-failure` that repeat a body which an endpoint may have read. */
 export function decodeRetryFindings({ view }: Observation): Finding[] {
-  const repeating = view.plugins.filter(
-    (plugin) =>
-      plugin.role === "picker" &&
-      parameterOf(plugin, DISAGGREGATION, "mode") === "inline" &&
-      parameterOf(plugin, DISAGGREGATION, "decodeRetry") === UNSENT,
+  const repeating = splicingPickers(view).filter(
+    (plugin) => parameterOf(plugin, DISAGGREGATION, "decodeRetry") === UNSENT,
   );
   return repeating.flatMap(({ routes }) =>
     routes

@@ -222,6 +222,16 @@ function statsTags(config: unknown): string[] {
     .map((tag) => String(at(tag, "tag_name")));
 }
 
+/** The plugin whose parameters say who calls prefill endpoints, and how. */
+export const DISAGGREGATION = "epp-wasm-disaggregation";
+
+/** Pickers that call prefill endpoints themselves, and so put KV parameters into bodies. */
+export function splicingPickers({ plugins }: Pick<GatewayView, "plugins">): PluginUse[] {
+  return plugins.filter(
+    (plugin) => plugin.role === "picker" && parameterOf(plugin, DISAGGREGATION, "mode") === "inline",
+  );
+}
+
 /** A parameter of the first plugin of a type in the filter's document; undefined = not set. */
 export function parameterOf({ configuration }: PluginUse, type: string, name: string): unknown {
   try {

@@ -1,15 +1,11 @@
 // Whether a route mirrors bodies with KV parameters: the mirror would use them up, or read blocks that are another prompt's.
 import type { Observation } from "./collect.ts";
 import { error, type Finding } from "./finding.ts";
-import { parameterOf } from "./gateway-view.ts";
+import { splicingPickers } from "./gateway-view.ts";
 
 /** Routes under `mode: inline` that send what they carry to a second cluster too. */
 export function mirrorFindings({ view }: Observation): Finding[] {
-  const splicing = view.plugins.filter(
-    (plugin) =>
-      plugin.role === "picker" && parameterOf(plugin, "epp-wasm-disaggregation", "mode") === "inline",
-  );
-  return splicing.flatMap(({ routes }) =>
+  return splicingPickers(view).flatMap(({ routes }) =>
     routes
       .filter(({ mirrors }) => mirrors.length > 0)
       .map(({ name, mirrors }) =>
